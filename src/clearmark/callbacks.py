@@ -1,0 +1,123 @@
+"""What a run shows while it trains: its pace, and pictures of what the network does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from clearmark.data.marked import as_tensors
+from clearmark.models.base import Restoration
+
+COLUMNS = ("marked", "restored", "clean", "error x4", "mask")
+
+
+class Pace(L.Callback):
+    """Samples per second and minutes left, on the progress bar and in the logs.
+
+    Args:
+        every: training steps between two readings.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self.every = every
+        self.samples, self.seconds = 0, 0.0
+        self._since: float | None = None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Over all training steps so far; validation and pictures are not counted."""
+        return self.samples / self.seconds if self.seconds else 0.0
+
+    def figures(self) -> dict[str, float]:
+        """What the run's results say of its speed."""
+        return {"samples_seen": self.samples, "samples_per_second": self.samples_per_second}
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, at: int
+    ) -> None:
+        # From the end of one step to the end of the next, so that waiting for data counts.
+        now = time.perf_counter()
+        self.seconds += now - (self._since or now)
+        self._since = now
+        self.samples += len(batch["marked"]) * trainer.world_size
+        if (at + 1) % self.every == 0 and self.seconds:
+            left = int(trainer.estimated_stepping_batches) - trainer.global_step
+            pace = self.seconds / max(trainer.global_step, 1)
+            values = {"samples/s": self.samples_per_second, "min left": left * pace / 60}
+            pl_module.log_dict(values, prog_bar=True, logger=False)
+            pl_module.log("train/samples_per_second", self.samples_per_second)
+
+    def on_validation_start(self, *args: Any) -> None:
+        self._since = None
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self._since = None
+
+
+class Panels(L.Callback):
+    """Writes the same few pictures after each validation, and after the test, as one PNG.
+
+    A row is a picture: marked, restored, clean, four times the error, and the predicted mask.
+
+    Args:
+        folder: where the PNG go.
+        pictures: rows.
+    """
+
+    def __init__(self, folder: str, pictures: int = 6) -> None:
+        self.folder, self.pictures = Path(folder), pictures
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._write(trainer, pl_module, "val", f"val_epoch{trainer.current_epoch:03d}")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, pl_module, "test", "test")
+
+    def _write(
+        self, trainer: L.Trainer, module: L.LightningModule, split: str, name: str
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        dataset = trainer.datamodule.datasets[split]  # type: ignore[attr-defined]
+        chosen = [dataset[(0, index)] for index in range(self.pictures)]
+        stacked = {key: torch.from_numpy(np.stack([s[key] for s in chosen])) for key in chosen[0]}
+        batch = as_tensors({k: v.to(module.device) for k, v in stacked.items()}, module.dtype)
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            restored = module(batch["marked"])
+        picture = panel(batch, restored)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(self.folder / f"{name}.png"), picture[..., ::-1])
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"{split}/panel", [picture])
+            elif isinstance(logger, TensorBoardLogger):
+                at = trainer.global_step
+                logger.experiment.add_image(f"{split}/panel", picture, at, dataformats="HWC")
+
+
+def panel(batch: dict[str, Tensor], restored: Restoration) -> np.ndarray:
+    """Rows of pictures as one uint8 RGB (H, W, 3), with the columns' names above."""
+    image = restored.image.clamp(0, 1)
+    columns = [batch["marked"], image, batch["clean"], 4 * (image - batch["clean"]).abs()]
+    if restored.mask is not None:
+        columns.append(restored.mask.expand_as(image))
+    grid = torch.cat([c.float().cpu().clamp(0, 1) for c in columns], dim=3)  # (B, 3, H, n W)
+    rows = (grid.permute(0, 2, 3, 1).flatten(0, 1) * 255).round().byte().numpy()
+    title = np.full((22, rows.shape[1], 3), 255, np.uint8)
+    for number, name in enumerate(COLUMNS[: len(columns)]):
+        at = (number * image.shape[3] + 6, 16)
+        cv2.putText(title, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([title, rows])

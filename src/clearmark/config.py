@@ -1,0 +1,163 @@
+"""From a config to objects: resolvers, checks that name the key, and the allowlist of code."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from clearmark.errors import UserError
+
+HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+TRUSTED = ("clearmark.", "torch.nn.")
+PLAIN = (bool, int, float, str)
+
+
+def register_resolvers() -> None:
+    """Make ``${ceil_div:a,b}`` known to configs: a / b, rounded up."""
+    OmegaConf.register_new_resolver("ceil_div", lambda a, b: math.ceil(a / b), replace=True)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what cannot work before anything is built.
+
+    Raises:
+        UserError: a key that its target does not take, a value of the wrong type, or a pair of
+            choices that excludes each other; one line with key, value and fix.
+    """
+    _check_node(cfg, "")
+    trainer = cfg.get("trainer")
+    if trainer is None:
+        return
+    if trainer.precision == "16-mixed" and _on_cpu(trainer):
+        raise UserError(
+            "precision=16 needs a GPU: half-precision convolutions do not run on a CPU; "
+            "use precision=bf16 or precision=32"
+        )
+    if trainer.precision == "64-true" and trainer.accelerator == "mps":
+        raise UserError("precision=64 does not exist on trainer=mps; use precision=32")
+    data = cfg.data
+    if not data.get("fresh_each_epoch", True) and data.samples_per_epoch % data.batch_size:
+        raise UserError(
+            f"data.samples_per_epoch={data.samples_per_epoch} is no multiple of "
+            f"data.batch_size={data.batch_size}: a full-batch gradient would leave samples out"
+        )
+
+
+def create(node: Any, **more: Any) -> Any:
+    """Build what a config names, handing it plain lists and dicts."""
+    return instantiate(node, _convert_="all", **more)
+
+
+def build_network(model: dict[str, Any]) -> nn.Module:
+    """Build a network from its plain config, which may come from a file that somebody else made.
+
+    Raises:
+        UserError: the config names code other than this package's and ``torch.nn``.
+    """
+    for target in _targets(model):
+        if not str(target).startswith(TRUSTED):
+            raise UserError(
+                f"the config names {target}; a network is built of {' and '.join(TRUSTED)} only"
+            )
+    network: nn.Module = create(model)
+    return network
+
+
+def _targets(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for child in node.values() for target in _targets(child)]
+    if isinstance(node, list):
+        return [target for child in node for target in _targets(child)]
+    return []
+
+
+def _on_cpu(trainer: DictConfig) -> bool:
+    if trainer.accelerator == "auto":
+        return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return bool(trainer.accelerator == "cpu")
+
+
+def _check_node(node: Any, path: str) -> None:
+    if isinstance(node, ListConfig):
+        for index in range(len(node)):
+            _check_node(node[index], f"{path}[{index}]")
+    if not isinstance(node, DictConfig):
+        return
+    if "_target_" in node:
+        _check_call(node, path)
+    for key in node:
+        if not OmegaConf.is_missing(node, key):
+            _check_node(node[key], f"{path}.{key}" if path else str(key))
+        elif "_target_" in node:
+            raise UserError(f"{path}.{key} is not set; add {path}.{key}=... to the command")
+
+
+def _check_call(node: DictConfig, path: str) -> None:
+    target = get_object(node._target_)
+    arguments = _arguments(target)
+    if arguments is None:
+        return
+    hints = _hints(target)
+    for key in node:
+        if key in HYDRA_KEYS or OmegaConf.is_missing(node, key):
+            continue
+        if key not in arguments:
+            near = difflib.get_close_matches(str(key), arguments, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(arguments)}"
+            raise UserError(f"{path}.{key}={node[key]}: {node._target_} has no such key; {hint}")
+        _check_value(node[key], hints.get(str(key)), f"{path}.{key}")
+
+
+def _arguments(target: Any) -> list[str] | None:
+    """The names a call takes; None if it takes any."""
+    parameters = dict(inspect.signature(target).parameters)
+    if inspect.isclass(target):
+        # A mark passes what it does not know on to the class above it.
+        for base in target.__mro__[1:]:
+            kinds = [p.kind for p in parameters.values()]
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                break
+            parameters = {n: p for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+            parameters |= dict(inspect.signature(base).parameters)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return [name for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL]
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for owner in reversed(target.__mro__) if inspect.isclass(target) else [target]:
+        function = owner.__dict__.get("__init__") if inspect.isclass(owner) else owner
+        try:
+            hints |= typing.get_type_hints(function)
+        except (NameError, TypeError):  # annotations of a library that only its type checker reads
+            continue
+    return hints
+
+
+def _check_value(value: Any, hint: Any, path: str) -> None:
+    """Plain types only; what a target makes of its lists and objects it says itself."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    wanted = [option for option in options if option in PLAIN]
+    if not wanted or len(wanted) + (type(None) in options) != len(options):
+        return
+    if value is None and type(None) in options:
+        return
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return
+    if not any(type(value) is option for option in wanted):
+        names = " or ".join(option.__name__ for option in wanted)
+        raise UserError(f"{path}={value} is {type(value).__name__}; give it as {names}")
+
+

@@ -1,0 +1,7 @@
+"""From photo files to batches of marked pictures."""
+
+from clearmark.data.datamodule import PhotosModule
+from clearmark.data.marked import EpochSampler, MarkedPhotos, as_tensors
+from clearmark.data.photos import Photos
+
+__all__ = ["EpochSampler", "MarkedPhotos", "Photos", "PhotosModule", "as_tensors"]

@@ -1,0 +1,115 @@
+"""Marked photos, made as they are asked for: each a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from clearmark.data.photos import Photos
+from clearmark.formation import visible
+from clearmark.watermarks import MarkAssets
+
+Sample = dict[str, np.ndarray]
+Transform = A.BaseCompose | A.BasicTransform
+
+
+class MarkedPhotos(Dataset[Sample]):
+    """Photos of one split under marks of the same split.
+
+    A sample holds uint8 arrays: ``marked``, ``clean`` and ``colour`` (H, W, 3), ``opacity`` (H, W).
+    ``marked`` is what ``formation.blend`` makes of the other three, up to 8-bit rounding. The colour
+    is the mark's and means nothing where the opacity is 0.
+
+    Args:
+        photos: the clean photos.
+        assets: what the marks are drawn with.
+        geometry: transform of the clean photo (``image``) to a fixed size.
+        watermark: transform that blends marks in (see ``clearmark.watermarks``).
+        seed: the first part of (seed, epoch, index).
+        unmarked: share of the samples that bear no mark.
+        crop: cuts ``image``, ``clean``, ``colour`` and ``mask`` alike; None keeps whole pictures.
+        in_order: take photo number ``index``, cycling, instead of a random one.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        assets: MarkAssets,
+        geometry: Transform,
+        watermark: Transform,
+        seed: int,
+        unmarked: float = 0.0,
+        crop: Transform | None = None,
+        in_order: bool = False,
+    ) -> None:
+        self.photos, self.assets, self.seed = photos, assets, seed
+        self.geometry, self.watermark, self.crop = geometry, watermark, crop
+        self.unmarked, self.in_order = unmarked, in_order
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        # albumentations would draw the same numbers in every worker and every epoch.
+        generator = np.random.default_rng((self.seed, epoch, index))
+        python = random.Random(int(generator.integers(2**63)))
+        for transform in (self.geometry, self.watermark, self.crop):
+            if transform is not None:
+                transform.set_random_state(generator, python)
+        number = index if self.in_order else int(generator.integers(len(self.photos)))
+        clean = self.geometry(image=self.photos[number % len(self.photos)])["image"]
+        sample = {
+            "image": clean,
+            "opacity": np.zeros(clean.shape[:2], np.uint8),
+            "colour": np.zeros_like(clean),
+        }
+        if python.random() >= self.unmarked:
+            sample = self.watermark(assets=self.assets, **sample)
+            del sample["assets"]
+        sample["clean"] = clean
+        if self.crop is not None:
+            sample = self.crop(mask=sample.pop("opacity"), **sample)
+            sample["opacity"] = sample.pop("mask")
+        return {"marked": sample.pop("image"), **sample}
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index), so that a worker needs no state to know which epoch it serves.
+
+    Lightning calls ``set_epoch`` before each epoch. With several processes each takes every
+    ``world``-th index, and no index is repeated to fill up.
+
+    Args:
+        length: samples of an epoch, over all processes.
+        fresh: False repeats the samples of epoch 0 in every epoch.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world: int = 1, fresh: bool = True) -> None:
+        self.indices = range(rank, length, world)
+        self.fresh, self.epoch = fresh, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch if self.fresh else 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, index) for index in self.indices)
+
+
+def as_tensors(samples: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Collated uint8 samples as a batch: (B, C, H, W) in [0, 1], channels last, and the mask.
+
+    It runs on the device, since bytes travel four times faster than floats.
+    """
+    batch = {
+        key: (values[..., None] if values.ndim == 3 else values).permute(0, 3, 1, 2).to(dtype) / 255
+        for key, values in samples.items()
+    }
+    batch["mask"] = visible(batch["opacity"]).to(dtype)
+    return batch

@@ -1,0 +1,83 @@
+"""The plain network of the textbooks: convolution, pooling, fully connected layers.
+
+A fully connected layer has one weight per input pixel, so it needs an input of a fixed size. The
+picture is therefore cut into overlapping patches, each is restored on its own, and the overlaps are
+averaged with weights that fall towards a patch's rim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearmark.models.base import Restoration
+
+
+class ConvFC(nn.Module):
+    """Restores a picture patch by patch; knows nothing of what lies outside a patch.
+
+    Args:
+        activation: builds the activation that follows each hidden layer.
+        widths: channels of the convolutions, each followed by 2x2 max pooling.
+        hidden: neurons of the hidden fully connected layer.
+        patch: patch side in pixels, a multiple of ``2 ** len(widths)`` and of 2.
+        mask: predict where the mark is.
+    """
+
+    def __init__(
+        self,
+        activation: Callable[[], nn.Module],
+        widths: tuple[int, ...] = (16, 32, 32),
+        hidden: int = 256,
+        patch: int = 32,
+        mask: bool = True,
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride, self.has_mask = patch, patch // 2, mask
+        layers: list[nn.Module] = []
+        for before, width in zip((3, *widths), widths, strict=False):
+            layers += [nn.Conv2d(before, width, 3, padding=1), activation(), nn.MaxPool2d(2)]
+        features = widths[-1] * (patch // 2 ** len(widths)) ** 2
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(features, hidden), activation()
+        )
+        self.residual = nn.Linear(hidden, 3 * patch**2)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+        if mask:
+            self.mask = nn.Linear(hidden, patch**2)
+            nn.init.constant_(self.mask.bias, -2.0)
+        rise = torch.hann_window(patch, periodic=True) + 1e-3
+        self.register_buffer("window", torch.outer(rise, rise), persistent=False)
+
+    def forward(self, marked: Tensor) -> Restoration:
+        """Restore (B, 3, H, W)."""
+        height, width = marked.shape[-2:]
+        # Half a patch of rim all around, so that every pixel lies in four patches.
+        right, down = (self.stride - side % self.stride for side in (width, height))
+        rim = (self.stride, self.stride + right, self.stride, self.stride + down)
+        grown = F.pad(marked, rim, mode="replicate")
+        patches = F.unfold(grown, self.patch, stride=self.stride)  # (B, 3 * patch^2, N)
+        batch, _, count = patches.shape
+        patches = patches.transpose(1, 2).reshape(batch * count, 3, self.patch, self.patch)
+        hidden = self.layers(patches - 0.5)
+        cut = (..., slice(self.stride, self.stride + height), slice(self.stride, self.stride + width))
+        shape = (batch, count, grown.shape[-2], grown.shape[-1])
+        residual = self._joined(self.residual(hidden), shape)[cut]
+        logits = self._joined(self.mask(hidden), shape)[cut] if self.has_mask else None
+        return Restoration(marked + residual, logits)
+
+    def _joined(self, patches: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+        """Weighted mean of overlapping patches (B * N, C * patch^2) as a picture (B, C, H, W)."""
+        batch, count, height, width = shape
+        weights = self.window.flatten().to(patches.dtype)
+        columns = patches.reshape(batch, count, -1, self.patch**2) * weights
+        columns = columns.flatten(2).transpose(1, 2)
+
+        def fold(values: Tensor) -> Tensor:
+            return F.fold(values, (height, width), self.patch, stride=self.stride)
+
+        return fold(columns) / fold(weights[None, :, None].expand(1, -1, count))

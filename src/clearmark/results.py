@@ -1,0 +1,48 @@
+"""The figures that a run ends with: a table on the terminal and ``results.json``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+ROWS = {
+    "psnr": ("PSNR (dB)", 2),
+    "ssim": ("SSIM", 4),
+    "rmse": ("RMSE (of 255)", 2),
+    "rmsew": ("RMSEw, in the mark (of 255)", 2),
+    "psnr_mask": ("PSNR in the mark (dB)", 2),
+}
+SINGLE = {
+    "psnr_gain": ("PSNR gain over doing nothing (dB)", 2),
+    "mask_f1": ("mask F1", 3),
+    "mask_iou": ("mask IoU", 3),
+    "clean_psnr": ("unmarked pictures: PSNR to the input (dB)", 2),
+}
+
+
+def cost(network: nn.Module, side: int = 256) -> dict[str, float]:
+    """Parameters, and GMAC (10^9 multiply-adds) of one picture of ``side`` x ``side`` pixels."""
+    twin = copy.deepcopy(network).to(device="cpu", dtype=torch.float32).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        twin(torch.zeros(1, 3, side, side))
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "gmac": counter.get_total_flops() / 2e9}
+
+
+def show(figures: Mapping[str, float], title: str) -> None:
+    """Print test figures beside those of doing nothing."""
+    table = Table("", "restored", "doing nothing", title=title, title_justify="left")
+    for name, (label, digits) in ROWS.items():
+        if f"test/{name}" in figures:
+            values = (figures[f"test/{name}"], figures[f"test/{name}_input"])
+            table.add_row(label, *(f"{value:.{digits}f}" for value in values))
+    for name, (label, digits) in SINGLE.items():
+        if f"test/{name}" in figures:
+            table.add_row(label, f"{figures[f'test/{name}']:.{digits}f}", "")
+    Console().print(table)

@@ -1,0 +1,110 @@
+"""Finished runs on disk: what lies in a run's folder, and how to use it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from clearmark.config import build_network
+from clearmark.errors import UserError
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write beside and rename, so that a reader never meets half a file."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
+    """Make the run's folder and note what it takes to repeat the run, and what was left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    write_json(
+        folder / "environment.json",
+        {
+            "git": _git("rev-parse", "HEAD"),
+            "git_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+            "packages": {name: _version(name) for name in PACKAGES},
+        },
+    )
+    if broken:
+        lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
+        (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
+        print(f"left out {len(broken)} broken photos, listed in {folder / 'broken_photos.tsv'}")
+
+
+def checkpoint_of(ckpt: str | Path) -> Path:
+    """The checkpoint file that a run folder or a path stands for: of a folder, its best one.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(ckpt)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"ckpt={ckpt} does not exist; give a run folder or a .ckpt file")
+    for name in (BEST, LAST):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    raise UserError(f"ckpt={ckpt} holds no checkpoints/{BEST}; give the folder of a trained run")
+
+
+def load_network(ckpt: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint, in evaluation mode, and the checkpoint's config.
+
+    Nothing in the file is executed: weights load as plain tensors, and the config may only name
+    networks of this package and parts of ``torch.nn``.
+
+    Raises:
+        UserError: the file is no checkpoint of ours, or was made by another version of the network.
+    """
+    path = checkpoint_of(ckpt)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        config, weights = content["config"], content["state_dict"]
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"ckpt={path} cannot be read as a checkpoint: {first}") from error
+    network = build_network(config["model"])
+    prefix = "network."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise UserError(f"ckpt={path} does not fit its network: {error}") from error
+    return network.eval(), config
+
+
+def _git(*command: str) -> str | None:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", *command], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,15 @@
+"""Marks as albumentations transforms, one kind a file; see ``Mark`` for what they share."""
+
+import os
+
+# albumentations asks the network for a newer version when imported, unless told not to.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+from clearmark.watermarks.assets import MarkAssets  # noqa: E402
+from clearmark.watermarks.base import Layer, Mark, Sketch  # noqa: E402
+from clearmark.watermarks.logo import Logo  # noqa: E402
+from clearmark.watermarks.stamp import Stamp  # noqa: E402
+from clearmark.watermarks.text import Text  # noqa: E402
+from clearmark.watermarks.tiled import Tiled  # noqa: E402
+
+__all__ = ["Layer", "Logo", "Mark", "MarkAssets", "Sketch", "Stamp", "Text", "Tiled"]

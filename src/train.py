@@ -1,0 +1,81 @@
+"""Train a network that removes watermarks: ``python src/train.py model=unet optimizer=adam``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from clearmark import cli
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@cli.entry
+def main(cfg: DictConfig) -> float:
+    """Train, test once, leave everything in the run's folder; returns a sweep's objective."""
+    return train(cfg)[cfg.objective]
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """One run: returns the test figures, under the names they are logged by."""
+    import torch
+    from lightning import Trainer, seed_everything
+
+    from clearmark import results, runs
+    from clearmark.config import build_network, check, create, register_resolvers
+    from clearmark.removal import Removal
+
+    began = time.perf_counter()
+    register_resolvers()
+    check(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+
+    def scheduler(optimizer: "Optimizer", total_steps: int) -> "LRScheduler":
+        cfg.total_steps = total_steps
+        schedule: LRScheduler = create(cfg.scheduler)(optimizer)
+        return schedule
+
+    data = create(cfg.data)
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    network = build_network(model)
+    if cfg.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    module = Removal(
+        network,
+        create(cfg.loss),
+        create(cfg.optimizer),
+        scheduler,
+        config={"model": model},
+    )
+    data.setup("fit")
+    data.setup("test")
+    folder = Path(cfg.folder)
+    runs.start(folder, cfg, data.broken)
+    if cfg.print_config:
+        print(OmegaConf.to_yaml(cfg, resolve=True))
+    callbacks = create(cfg.callbacks)
+    trainer: Trainer = create(
+        cfg.trainer, logger=list(create(cfg.logger).values()), callbacks=list(callbacks.values())
+    )
+    trainer.fit(module, data)
+    best = callbacks["checkpoint"].best_model_path
+    tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
+    figures = tested | results.cost(network) | callbacks["pace"].figures()
+    figures["wall_seconds"] = time.perf_counter() - began
+    runs.write_json(folder / "results.json", figures)
+    results.show(figures, f"Test split: photos and marks never seen ({folder})")
+    print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
+    return figures
+
+
+if __name__ == "__main__":
+    sys.argv = cli.quote_digits(sys.argv)
+    main()
