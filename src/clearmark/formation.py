@@ -47,8 +47,8 @@ def over(
     """One mark equal to two laid over each other (the Porter-Duff "over" operator).
 
     Returns:
-        The opacity ``a + (1 - a) b`` and the colour that make ``blend`` give what blending the lower
-        mark and then the upper one gives. Where neither is visible the colour is the upper one's.
+        The opacity ``a + (1 - a) b`` and the colour that make ``blend`` give what blending the
+        lower mark and then the upper one gives. Where neither is visible the colour is the upper's.
     """
     rest = (1 - opacity) * below_opacity
     total = opacity + rest

@@ -5,11 +5,11 @@ import os
 # albumentations asks the network for a newer version when imported, unless told not to.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from clearmark.watermarks.assets import MarkAssets  # noqa: E402
-from clearmark.watermarks.base import Layer, Mark, Sketch  # noqa: E402
-from clearmark.watermarks.logo import Logo  # noqa: E402
-from clearmark.watermarks.stamp import Stamp  # noqa: E402
-from clearmark.watermarks.text import Text  # noqa: E402
-from clearmark.watermarks.tiled import Tiled  # noqa: E402
+from clearmark.watermarks.assets import MarkAssets
+from clearmark.watermarks.base import Layer, Mark, Sketch
+from clearmark.watermarks.logo import Logo
+from clearmark.watermarks.stamp import Stamp
+from clearmark.watermarks.text import Text
+from clearmark.watermarks.tiled import Tiled
 
 __all__ = ["Layer", "Logo", "Mark", "MarkAssets", "Sketch", "Stamp", "Text", "Tiled"]

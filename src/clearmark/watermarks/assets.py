@@ -7,7 +7,7 @@ validation and test without any of them ever seeing another's marks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
@@ -74,7 +74,7 @@ def read_icon(path: Path) -> np.ndarray:
 @lru_cache(maxsize=512)
 def font(path: Path, size: int) -> ImageFont.FreeTypeFont:
     """A font at a size in pixels; kept, because opening one costs more than drawing a word."""
-    return ImageFont.truetype(str(path), size)
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=4096)
@@ -83,7 +83,7 @@ def _fonts_for(fonts: tuple[Path, ...], text: str) -> tuple[Path, ...]:
     return tuple(path for path in fonts if all(_has_glyph(path, letter) for letter in letters))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _has_glyph(path: Path, letter: str) -> bool:
     # A font draws every character it lacks as the same box, that of a code point nobody uses;
     # some fonts list characters that they leave blank.

@@ -16,11 +16,15 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from clearmark.errors import UserError
 from clearmark.formation import blend, over
 from clearmark.watermarks.assets import MarkAssets
 
+cv2.setNumThreads(0)
+
 Range = tuple[float, float]
 PALETTE = {"white": 255, "grey": 160, "black": 0}
+COLOURS = (*PALETTE, "any", "own")
 
 
 class Sketch(NamedTuple):
@@ -28,6 +32,13 @@ class Sketch(NamedTuple):
 
     matte: np.ndarray
     colour: np.ndarray | None = None
+
+
+class Tinted(NamedTuple):
+    """A sketch whose colour is settled, (3,) for the whole or (h, w, 3), uint8."""
+
+    matte: np.ndarray
+    colour: np.ndarray
 
 
 class Layer(NamedTuple):
@@ -42,20 +53,23 @@ class Layer(NamedTuple):
 class Mark(A.ImageOnlyTransform):
     """Blend one mark into a photo.
 
-    Takes the photo as ``image`` (H, W, 3) and what to draw with as ``assets``. Where they are given,
-    ``opacity`` (H, W) and ``colour`` (H, W, 3) gather the marks of a picture, several marks as the
-    one that has the same effect. All are uint8, 255 standing for 1.
+    Takes the photo as ``image`` (H, W, 3) and what to draw with as ``assets``. Where they are
+    given, ``opacity`` (H, W) and ``colour`` (H, W, 3) gather the marks of a picture, several marks
+    as the one that has the same effect. All are uint8, 255 standing for 1.
 
     Args:
         opacity: range of the opacity where the matte is full, drawn once a mark.
         size: range of the mark's extent as a share of the picture's (each kind says of what).
         colours: weights of white, grey, black and any; a mark with colours of its own keeps them
-            when "own" is drawn.
+            when "own" is drawn, and one without them is then of any colour.
         rotation: range of the angle in degrees, counter-clockwise.
         tilted: probability of being rotated at all.
         outline: probability of a thin edge in the opposite tone.
         shadow: probability of a soft dark shadow below and to the right.
         p: probability of the mark.
+
+    Raises:
+        UserError: an opacity beyond [0, 1], or a colour that is none of these.
     """
 
     def __init__(
@@ -70,6 +84,10 @@ class Mark(A.ImageOnlyTransform):
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
+        if not 0 <= opacity[0] <= opacity[1] <= 1:
+            raise UserError(f"opacity={list(opacity)} is no range; use [low, high] within [0, 1]")
+        if unknown := sorted(set(colours or {}) - set(COLOURS)):
+            raise UserError(f"colours={unknown} are unknown; use {', '.join(COLOURS)}")
         self.opacity, self.size = tuple(opacity), tuple(size)
         self.colours = dict(colours or {"white": 0.5, "grey": 0.15, "black": 0.15, "any": 0.2})
         self.rotation, self.tilted = tuple(rotation), tilted
@@ -104,22 +122,22 @@ class Mark(A.ImageOnlyTransform):
         """An opacity from the range; ``strength`` in [0, 1] moves it towards fully opaque."""
         return self.py_random.uniform(*self.opacity) * (1 - strength) + strength
 
-    def tint(self, sketch: Sketch) -> Sketch:
+    def tint(self, sketch: Sketch) -> Tinted:
         """Give the sketch one colour, unless it keeps its own."""
-        names = list(self.colours)
-        if sketch.colour is None:
-            names = [name for name in names if name != "own"]
-        name = self.py_random.choices(names, [self.colours[n] for n in names])[0]
-        if name == "own":
-            return sketch
+        weights = {n: w for n, w in self.colours.items() if n != "own" or sketch.colour is not None}
+        if not any(weights.values()):
+            weights = {"any": 1.0}
+        name = self.py_random.choices(list(weights), list(weights.values()))[0]
+        if name == "own" and sketch.colour is not None:
+            return Tinted(sketch.matte, sketch.colour)
         if name == "any":
             colour = [self.py_random.randrange(256) for _ in range(3)]
         else:
             jitter = self.py_random.randrange(-20, 21)
             colour = [min(max(PALETTE[name] + jitter, 0), 255)] * 3
-        return Sketch(sketch.matte, np.array(colour, np.uint8))
+        return Tinted(sketch.matte, np.array(colour, np.uint8))
 
-    def decorate(self, sketch: Sketch) -> Sketch:
+    def decorate(self, sketch: Tinted) -> Tinted:
         """Lay an outline and a shadow under the sketch, each with its probability."""
         draw = self.py_random.random
         outlined, shadowed = draw() < self.outline, draw() < self.shadow
@@ -137,7 +155,7 @@ class Mark(A.ImageOnlyTransform):
             sketch = _under(sketch, soft.astype(np.uint8), 0)
         return sketch
 
-    def turn(self, sketch: Sketch) -> Sketch:
+    def turn(self, sketch: Tinted) -> Tinted:
         """Rotate the sketch, growing its frame to hold it."""
         if self.py_random.random() >= self.tilted:
             return sketch
@@ -147,7 +165,7 @@ class Mark(A.ImageOnlyTransform):
         cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
         wide, high = math.ceil(width * cos + height * sin), math.ceil(width * sin + height * cos)
         matrix[:, 2] += (wide - width) / 2, (high - height) / 2
-        return Sketch(
+        return Tinted(
             cv2.warpAffine(sketch.matte, matrix, (wide, high)),
             sketch.colour
             if sketch.colour.ndim == 1
@@ -157,7 +175,7 @@ class Mark(A.ImageOnlyTransform):
             ),
         )
 
-    def place(self, sketch: Sketch, shape: tuple[int, int], opacity: float) -> Layer:
+    def place(self, sketch: Tinted, shape: tuple[int, int], opacity: float) -> Layer:
         """Choose where the mark lies and cut it to the picture.
 
         A third each: the middle, the rim (a corner or the middle of an edge), and anywhere.
@@ -177,15 +195,17 @@ class Mark(A.ImageOnlyTransform):
 
     def apply(self, img: np.ndarray, layer: Layer, **params: Any) -> np.ndarray:
         marked, window = img.copy(), _window(layer)
-        opacity = layer.opacity / np.float32(255)
+        opacity: np.ndarray = layer.opacity / np.float32(255)
         for channel in range(3):  # a plane at a time: four times faster than broadcasting to RGB
             plane = marked[window][..., channel]
-            plane[:] = np.rint(blend(plane, opacity, np.float32(layer.colour[..., channel])))
+            colour = layer.colour[..., channel].astype(np.float32)
+            plane[:] = np.rint(blend(plane, opacity, colour))
         return marked
 
     def apply_to_opacity(self, opacity: np.ndarray, layer: Layer, **params: Any) -> np.ndarray:
         total, window = opacity.copy(), _window(layer)
-        total[window] = np.rint(blend(total[window], layer.opacity / np.float32(255), 255))
+        share: np.ndarray = layer.opacity / np.float32(255)
+        total[window] = np.rint(blend(total[window], share, np.full_like(share, 255)))
         return total
 
     def apply_to_colour(
@@ -193,10 +213,13 @@ class Mark(A.ImageOnlyTransform):
     ) -> np.ndarray:
         mixed, window = colour.copy(), _window(layer)
         if below is None or not below[window].any():
-            mixed[window] = layer.colour
+            for channel in range(3):
+                mixed[window][..., channel] = layer.colour[..., channel]
             return mixed
-        above, under = (a[..., None] / np.float32(255) for a in (layer.opacity, below[window]))
-        mixed[window] = np.rint(over(above, np.float32(layer.colour), under, mixed[window])[1])
+        above: np.ndarray = layer.opacity[..., None] / np.float32(255)
+        under: np.ndarray = below[window][..., None] / np.float32(255)
+        upper = layer.colour.astype(np.float32)
+        mixed[window] = np.rint(over(above, upper, under, mixed[window])[1])
         return mixed
 
 
@@ -205,19 +228,21 @@ def _window(layer: Layer) -> tuple[slice, slice]:
     return slice(layer.top, layer.top + height), slice(layer.left, layer.left + width)
 
 
-def _padded(sketch: Sketch, border: int) -> Sketch:
+def _padded(sketch: Tinted, border: int) -> Tinted:
     sides = (border,) * 4
     matte = cv2.copyMakeBorder(sketch.matte, *sides, cv2.BORDER_CONSTANT)
     if sketch.colour.ndim == 1:
-        return Sketch(matte, sketch.colour)
-    return Sketch(matte, cv2.copyMakeBorder(sketch.colour, *sides, cv2.BORDER_REPLICATE))
+        return Tinted(matte, sketch.colour)
+    return Tinted(matte, cv2.copyMakeBorder(sketch.colour, *sides, cv2.BORDER_REPLICATE))
 
 
-def _under(sketch: Sketch, below: np.ndarray, tone: int) -> Sketch:
+def _under(sketch: Tinted, below: np.ndarray, tone: int) -> Tinted:
     """The sketch over a one-toned shape of the same frame."""
     top = sketch.matte / np.float32(255)
-    rest = (1 - top) * (below / np.float32(255))
-    total = top + rest
-    share = (rest / np.maximum(total, 1e-6))[..., None]
-    colour = sketch.colour * (1 - share) + np.float32(tone) * share
-    return Sketch(np.round(total * 255).astype(np.uint8), np.round(colour).astype(np.uint8))
+    total = top + (1 - top) * (below / np.float32(255))
+    share: np.ndarray = 1 - top / np.maximum(total, np.float32(1e-6))
+    colour = np.empty((*total.shape, 3), np.uint8)
+    for channel in range(3):
+        own = sketch.colour[..., channel].astype(np.float32)
+        colour[..., channel] = np.rint(blend(own, share, np.full_like(share, tone)))
+    return Tinted(np.rint(total * np.float32(255)).astype(np.uint8), colour)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
 
 from clearmark.watermarks.assets import MarkAssets, font
 from clearmark.watermarks.base import Mark, Sketch
@@ -33,10 +32,9 @@ def lettering(text: str, path: Path, width: float, tallest: float = np.inf) -> n
     """
     unit = font(path, 64).getlength(text) / 64
     size = int(max(SMALLEST, min(width / max(unit, 0.1), tallest)))
-    left, top, right, bottom = (round(edge) for edge in font(path, size).getbbox(text))
-    canvas = Image.new("L", (max(right - left, 1) + 2, max(bottom - top, 1) + 2))
-    ImageDraw.Draw(canvas).text((1 - left, 1 - top), text, fill=255, font=font(path, size))
-    return np.array(canvas)
+    drawn = font(path, size).getmask(text)
+    matte = np.frombuffer(bytes(drawn), np.uint8).reshape(drawn.size[::-1])
+    return cv2.copyMakeBorder(matte, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
 
 
 def stacked(upper: np.ndarray, lower: np.ndarray, gap: int) -> np.ndarray:

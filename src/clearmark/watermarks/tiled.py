@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
 import numpy as np
 
 from clearmark.watermarks.assets import MarkAssets
-from clearmark.watermarks.base import Mark, Range, Sketch
+from clearmark.watermarks.base import Mark, Range, Sketch, Tinted
 
 
 class Tiled(Mark):
@@ -29,14 +30,14 @@ class Tiled(Mark):
         self.of.set_random_state(random_generator, py_random)
 
     def sketch(self, shape: tuple[int, int], assets: MarkAssets) -> Sketch:
-        copy, colour = self.of.sketch(shape, assets)
+        copy = self.of.sketch(shape, assets).matte
         gaps = [max(4, int(side * self.py_random.uniform(*self.spacing))) for side in copy.shape]
         row = cv2.copyMakeBorder(copy, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT)
         shift = self.py_random.choice((0, row.shape[1] // 2))
         grid = np.vstack([row, np.roll(row, shift, axis=1)])
         return Sketch(_repeated(grid, shape, self._angle(), self._start(grid)), None)
 
-    def turn(self, sketch: Sketch) -> Sketch:
+    def turn(self, sketch: Tinted) -> Tinted:
         """The grid was turned while it was laid out."""
         return sketch
 
@@ -53,7 +54,13 @@ def _repeated(
 ) -> np.ndarray:
     """Cover (H, W) with copies of ``grid``, turned by ``angle`` degrees, from ``start`` (x, y)."""
     height, width = shape
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-    matrix[:, 2] += start
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(grid, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
+    side = math.ceil(math.hypot(height, width)) if angle else max(height, width)
+    copies = [
+        math.ceil((side + at) / extent) for at, extent in zip(start[::-1], grid.shape, strict=True)
+    ]
+    field = np.tile(grid, copies)[start[1] : start[1] + side, start[0] : start[0] + side]
+    if not angle:
+        return np.ascontiguousarray(field[:height, :width])
+    matrix: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0)
+    matrix[:, 2] += np.array([width - side, height - side]) / 2
+    return cv2.warpAffine(field, matrix, (width, height))
