@@ -15,8 +15,6 @@ from clearmark.errors import UserError
 from clearmark.watermarks import MarkAssets
 from clearmark.watermarks.assets import EMBEDDED
 
-LAYERS = {"clean": "image", "colour": "image"}
-
 
 class PhotosModule(L.LightningDataModule):
     """Marks clean photos on the fly.
@@ -25,7 +23,7 @@ class PhotosModule(L.LightningDataModule):
         watermark: transform that blends marks in.
         root: folder of clean photos, split by a hash of each file's name; None takes the embedded
             photos, which come split.
-        augment: albumentations of the clean training photo, before the cut to ``size``.
+        augment: albumentations of the clean training picture of ``size``.
         size: side in pixels of the square that is cut from a photo and marked.
         crop: side of the square of it that training looks at; validation and test see all of it.
         on_mark: share of the training crops that are sure to hold a piece of the mark.
@@ -88,11 +86,12 @@ class PhotosModule(L.LightningDataModule):
         return MarkedPhotos(
             self.photos(split),
             MarkAssets.load(split),
-            geometry=A.Compose([*augment, A.RandomCrop(self.size, self.size)]),
+            geometry=A.Compose([A.RandomCrop(self.size, self.size), *augment]),
             watermark=self.watermark,
             seed=self.seed if training else self.eval_seed,
             unmarked=self.unmarked if training else 0.0,
-            crop=self._crop() if training and self.crop < self.size else None,
+            crop=self.crop if training and self.crop < self.size else None,
+            on_mark=self.on_mark,
             in_order=not training,
         )
 
@@ -128,7 +127,8 @@ class PhotosModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size, 0)
 
     def _loader(self, split: str, batch_size: int, workers: int) -> DataLoader[Sample]:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         fresh = self.fresh_each_epoch and split == "train"
         return DataLoader(
             self.datasets[split],
@@ -138,11 +138,5 @@ class PhotosModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             drop_last=split == "train",
-            pin_memory=bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
-
-    def _crop(self) -> A.Compose:
-        side = self.crop
-        near = A.CropNonEmptyMaskIfExists(side, side, p=self.on_mark)
-        anywhere = A.RandomCrop(side, side, p=1 - self.on_mark)
-        return A.Compose([A.OneOf([near, anywhere], p=1)], additional_targets=LAYERS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,15 +18,15 @@ from clearmark.formation import visible
 from clearmark.watermarks import MarkAssets
 
 Sample = dict[str, np.ndarray]
-Transform = A.BaseCompose | A.BasicTransform
+Transform: TypeAlias = A.BaseCompose | A.BasicTransform
 
 
 class MarkedPhotos(Dataset[Sample]):
     """Photos of one split under marks of the same split.
 
     A sample holds uint8 arrays: ``marked``, ``clean`` and ``colour`` (H, W, 3), ``opacity`` (H, W).
-    ``marked`` is what ``formation.blend`` makes of the other three, up to 8-bit rounding. The colour
-    is the mark's and means nothing where the opacity is 0.
+    ``marked`` is what ``formation.blend`` makes of the other three, up to 8-bit rounding. The
+    colour is the mark's and means nothing where the opacity is 0.
 
     Args:
         photos: the clean photos.
@@ -33,7 +35,8 @@ class MarkedPhotos(Dataset[Sample]):
         watermark: transform that blends marks in (see ``clearmark.watermarks``).
         seed: the first part of (seed, epoch, index).
         unmarked: share of the samples that bear no mark.
-        crop: cuts ``image``, ``clean``, ``colour`` and ``mask`` alike; None keeps whole pictures.
+        crop: side of the square of a picture that is looked at; None looks at all of it.
+        on_mark: share of the crops that are sure to hold a pixel of the mark.
         in_order: take photo number ``index``, cycling, instead of a random one.
     """
 
@@ -45,36 +48,56 @@ class MarkedPhotos(Dataset[Sample]):
         watermark: Transform,
         seed: int,
         unmarked: float = 0.0,
-        crop: Transform | None = None,
+        crop: int | None = None,
+        on_mark: float = 0.0,
         in_order: bool = False,
     ) -> None:
         self.photos, self.assets, self.seed = photos, assets, seed
-        self.geometry, self.watermark, self.crop = geometry, watermark, crop
-        self.unmarked, self.in_order = unmarked, in_order
+        self.geometry, self.watermark, self.unmarked = geometry, watermark, unmarked
+        self.crop, self.on_mark, self.in_order = crop, on_mark, in_order
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         # albumentations would draw the same numbers in every worker and every epoch.
         generator = np.random.default_rng((self.seed, epoch, index))
         python = random.Random(int(generator.integers(2**63)))
-        for transform in (self.geometry, self.watermark, self.crop):
-            if transform is not None:
-                transform.set_random_state(generator, python)
+        for transform in (self.geometry, self.watermark):
+            transform.set_random_state(generator, python)
         number = index if self.in_order else int(generator.integers(len(self.photos)))
         clean = self.geometry(image=self.photos[number % len(self.photos)])["image"]
-        sample = {
+        made = {
             "image": clean,
             "opacity": np.zeros(clean.shape[:2], np.uint8),
             "colour": np.zeros_like(clean),
         }
         if python.random() >= self.unmarked:
-            sample = self.watermark(assets=self.assets, **sample)
-            del sample["assets"]
-        sample["clean"] = clean
-        if self.crop is not None:
-            sample = self.crop(mask=sample.pop("opacity"), **sample)
-            sample["opacity"] = sample.pop("mask")
-        return {"marked": sample.pop("image"), **sample}
+            made = self.watermark(assets=self.assets, **made)
+        sample = {
+            "marked": made["image"],
+            "clean": clean,
+            "colour": made["colour"],
+            "opacity": made["opacity"],
+        }
+        if self.crop is None:
+            return sample
+        window = _window(sample["opacity"], self.crop, python, self.on_mark)
+        return {name: values[window] for name, values in sample.items()}
+
+
+def _window(
+    opacity: np.ndarray, side: int, python: random.Random, on_mark: float
+) -> tuple[slice, slice]:
+    """A square of a picture, with probability ``on_mark`` one that holds a pixel of the mark."""
+    room = [extent - side for extent in opacity.shape]
+    corner = [python.randint(0, gap) for gap in room]
+    if python.random() < on_mark:
+        pixels = cv2.findNonZero(opacity)
+        if pixels is not None:
+            x, y = pixels[python.randrange(len(pixels)), 0].tolist()
+            moved = [at - python.randrange(side) for at in (y, x)]
+            corner = [min(max(at, 0), gap) for at, gap in zip(moved, room, strict=True)]
+    top, left = corner
+    return slice(top, top + side), slice(left, left + side)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

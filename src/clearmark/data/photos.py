@@ -77,7 +77,7 @@ class Photos(Sequence[np.ndarray]):
 
 
 def list_photos(root: Path) -> list[Path]:
-    """All picture files below ``root``, in a stable order; hidden files are left out.
+    """All picture files below ``root``, in a stable order; what is hidden is left out.
 
     Raises:
         UserError: ``root`` is missing, is no folder, or holds no picture.
@@ -87,7 +87,9 @@ def list_photos(root: Path) -> list[Path]:
     paths = sorted(
         p
         for p in root.rglob("*")
-        if p.suffix.lower() in KINDS and p.is_file() and not p.name.startswith(".")
+        if p.suffix.lower() in KINDS
+        and p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(root).parts)
     )
     if not paths:
         raise UserError(f"data.root={root} holds no pictures ({', '.join(sorted(KINDS)[:6])}, ...)")
@@ -117,7 +119,11 @@ def defect(path: Path) -> str | None:
         return "empty file"
     if head in ENDINGS and ENDINGS[head] not in tail:
         return "truncated"
-    return None if cv2.haveImageReader(str(path)) else "not a picture"
+    try:
+        known = cv2.haveImageReader(str(path))
+    except cv2.error:  # a format that this build of OpenCV knows, but is told not to read
+        known = False
+    return None if known else "not a picture"
 
 
 def read_photo(path: Path, short_side: int | None = None) -> np.ndarray | None:
@@ -144,6 +150,8 @@ def padded(photo: np.ndarray, smallest: int) -> np.ndarray:
     missing = [max(0, smallest - side) for side in photo.shape[:2]]
     if not any(missing):
         return photo
-    (top, left), (bottom, right) = ((gap // 2 for gap in missing), (gap - gap // 2 for gap in missing))
-    mode = cv2.BORDER_REFLECT if min(photo.shape[:2]) > 1 else cv2.BORDER_REPLICATE
-    return cv2.copyMakeBorder(photo, top, bottom, left, right, mode)
+    (top, left), (bottom, right) = (
+        (gap // 2 for gap in missing),
+        (gap - gap // 2 for gap in missing),
+    )
+    return cv2.copyMakeBorder(photo, top, bottom, left, right, cv2.BORDER_REFLECT)
