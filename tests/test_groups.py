@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
+from clearmark import cli, config
 from clearmark.errors import UserError
 from clearmark.losses import Loss
 from clearmark.models.base import Restoration
@@ -184,3 +186,33 @@ def test_precision_is_one_the_trainer_knows(path):
     if cfg.precision != "16-mixed" or torch.cuda.is_available():
         trainer = Trainer(**cfg, accelerator="auto", logger=False, enable_checkpointing=False)
         assert trainer.precision == cfg.precision
+
+
+GROUPS = ("model", "data", "watermark", "trainer", "logger", "callbacks", "precision")
+OTHERS = ("activation", "loss", "optimizer", "scheduler")
+NEEDED = {"data=folder": ["data.root=photos"], "precision=16": ["trainer=gpu"]}
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{group}={path.id}" for group in GROUPS + OTHERS for path in files(group)]
+)
+def test_every_choice_composes_and_passes_the_checks(choice):
+    config.register_resolvers()
+    typed = [choice, *NEEDED.get(choice, []), "folder=run", "name=run"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", cli.quote_digits(typed))
+    config.check(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert all(get_class(node["_target_"]) for node in targets(plain))
+
+
+@pytest.mark.parametrize("path", [p for group in GROUPS for p in files(group)])
+def test_every_choice_says_what_it_is(path):
+    first = next(line for line in path.read_text().splitlines() if "@package" not in line)
+    assert first.startswith("# ")
+    assert len(first) > 10
+
+
+def test_a_group_has_no_stray_file():
+    known = {*GROUPS, *OTHERS, "experiment"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= known

@@ -17,6 +17,7 @@ from clearmark.models.base import Restoration
 
 Batch = Mapping[str, Tensor]
 WHERE = ("all", "marked", "unmarked")
+OF = ("image", "filled")
 
 
 def _full(x: Tensor) -> Tensor:
@@ -46,20 +47,25 @@ class PixelLoss(Loss):
 
     where: "all" pixels, the "marked" ones (mask 1) or the "unmarked" ones (mask 0); the mean is
     over those pixels of the whole batch, and 0 if there are none.
+    of: the restored "image", or "filled", the picture corrected at every pixel. Filled and marked
+    together train the correction as if the mask were known, before the network can find it.
     """
 
-    def __init__(self, where: str = "all") -> None:
+    def __init__(self, where: str = "all", of: str = "image") -> None:
         super().__init__()
         if where not in WHERE:
             raise UserError(f"loss {self.name}: where={where!r} is unknown; use one of {WHERE}")
-        self.where = where
+        if of not in OF:
+            raise UserError(f"loss {self.name}: of={of!r} is unknown; use one of {OF}")
+        self.where, self.of = where, of
 
     def error(self, image: Tensor, clean: Tensor) -> Tensor:
         """(B,C,H,W), both inputs and the answer."""
         raise NotImplementedError
 
     def value(self, restored: Restoration, batch: Batch) -> Tensor:
-        image = _full(restored.image)
+        filled = restored.filled if self.of == "filled" else None
+        image = _full(restored.image if filled is None else filled)
         error = self.error(image, batch["clean"].to(image))
         if self.where == "all":
             return error.mean()
@@ -91,8 +97,8 @@ class Charbonnier(PixelLoss):
 
     name = "charbonnier"
 
-    def __init__(self, eps: float = 1e-3, where: str = "all") -> None:
-        super().__init__(where)
+    def __init__(self, eps: float = 1e-3, where: str = "all", of: str = "image") -> None:
+        super().__init__(where, of)
         self.eps = eps
 
     def error(self, image: Tensor, clean: Tensor) -> Tensor:
@@ -110,8 +116,8 @@ class CrossEntropy(PixelLoss):
 
     name = "cross_entropy"
 
-    def __init__(self, eps: float = 1 / 510, where: str = "all") -> None:
-        super().__init__(where)
+    def __init__(self, eps: float = 1 / 510, where: str = "all", of: str = "image") -> None:
+        super().__init__(where, of)
         self.eps = eps
 
     def error(self, image: Tensor, clean: Tensor) -> Tensor:

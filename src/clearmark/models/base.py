@@ -18,10 +18,13 @@ class Restoration(NamedTuple):
 
     image: (B, 3, H, W), the restored picture, not clamped to [0, 1].
     mask_logits: (B, 1, H, W), above 0 where the network sees a mark; None if it predicts no mask.
+    filled: (B, 3, H, W), the picture corrected at every pixel, whatever the mask says; None if it
+        is the image itself.
     """
 
     image: Tensor
     mask_logits: Tensor | None = None
+    filled: Tensor | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -29,43 +32,74 @@ class Restoration(NamedTuple):
         return None if self.mask_logits is None else torch.sigmoid(self.mask_logits)
 
 
-class Correction(nn.Module):
-    """The last layer: maps features to the correction that turns a marked picture into a clean one.
+MAPS = 4
+"""What a network predicts per pixel to undo a mark: a gain, and an offset for each colour."""
+
+UNLIKELY = -2.0
+"""Where mask logits start: a mark is rather not there."""
+
+
+PATCH = 8
+"""Side in pixels of the patch that has to look marked before anything is changed."""
+
+
+def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Restoration:
+    """Undo a mark with the gain and offset that a network predicts.
 
     Taking a mark of opacity a and colour W off a pixel I is ``J = I + g I + b`` with the gain
     ``g = a / (1 - a)`` and the offset ``b = -g W`` (the inverse formation model). Both are constant
-    over a mark however rich the photo's texture is, so they are what this layer predicts, and the
-    mask decides where they count:
+    over a mark however rich the photo's texture is, which makes them easy to predict, and the mask
+    decides where they count:
 
-        image = marked + mask * (gain * (marked - 1/2) + offset)
+        image = marked + sure^2 * mask * (gain * (marked - 1/2) + offset)
+
+    ``sure`` is the mask's highest mean over a patch, one number a picture: a picture without one
+    patch that is surely marked is left alone, instead of being touched a little everywhere.
+
+    Args:
+        marked: (B, 3, H, W).
+        maps: (B, 4, H, W), the gain and the three offsets; all 0 leave the picture as it is.
+        mask_logits: (B, 1, H, W), or None to correct everywhere.
+    """
+    correction = torch.addcmul(maps[:, 1:], maps[:, :1], marked - 0.5)
+    filled = marked + correction
+    if mask_logits is None:
+        return Restoration(filled)
+    mask = torch.sigmoid(mask_logits)
+    patch = (min(PATCH, mask.shape[-2]), min(PATCH, mask.shape[-1]))
+    sure = F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
+    image = torch.addcmul(marked, sure.square() * mask, correction)
+    return Restoration(image, mask_logits, filled)
+
+
+class Correction(nn.Module):
+    """The last layer of a convolutional network: from features to ``corrected``.
 
     Args:
         channels: channels of the features.
         scale: the features are that many times smaller than the picture.
-        mask: predict a mask; without one the correction applies everywhere.
+        mask: predict a mask.
     """
-
-    MAPS = 4
 
     def __init__(self, channels: int, scale: int, mask: bool) -> None:
         super().__init__()
-        self.scale, self.has_mask = scale, mask
-        self.maps = nn.Conv2d(channels, self.MAPS * scale**2, 1)
+        self.scale = scale
+        self.maps = nn.Conv2d(channels, MAPS * scale**2, 1)
         nn.init.zeros_(self.maps.weight)
-        nn.init.zeros_(self.maps.bias)
-        if mask:
-            self.mask = nn.Conv2d(channels, scale**2, 1)
-            nn.init.constant_(self.mask.bias, -2.0)
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        self.mask = nn.Conv2d(channels, scale**2, 1) if mask else None
+        if self.mask is not None:
+            nn.init.constant_(self.mask.bias, UNLIKELY)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, marked: Tensor) -> Restoration:
-        """Features (B, channels, H/scale, W/scale), rounded up, and marked (B, 3, H, W)."""
+        """Features (B, channels, H / scale, W / scale), rounded up, and marked (B, 3, H, W)."""
         height, width = marked.shape[-2:]
-        maps = F.pixel_shuffle(self.maps(features), self.scale)[..., :height, :width]
-        correction = maps[:, :1] * (marked - 0.5) + maps[:, 1:]
-        if not self.has_mask:
-            return Restoration(marked + correction)
-        logits = F.pixel_shuffle(self.mask(features), self.scale)[..., :height, :width]
-        return Restoration(marked + torch.sigmoid(logits) * correction, logits)
+
+        def full(maps: Tensor) -> Tensor:
+            return F.pixel_shuffle(maps, self.scale)[..., :height, :width]
+
+        logits = None if self.mask is None else full(self.mask(features))
+        return corrected(marked, full(self.maps(features)), logits)
 
 
 def grow(image: Tensor, multiple: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearmark.models.base import Restoration
+from clearmark.models.base import MAPS, UNLIKELY, Restoration, corrected
 
 
 class ConvFC(nn.Module):
@@ -26,6 +26,8 @@ class ConvFC(nn.Module):
         patch: patch side in pixels, a multiple of ``2 ** len(widths)`` and of 2.
         mask: predict where the mark is.
     """
+
+    window: Tensor
 
     def __init__(
         self,
@@ -44,12 +46,12 @@ class ConvFC(nn.Module):
         self.layers = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(features, hidden), activation()
         )
-        self.residual = nn.Linear(hidden, 3 * patch**2)
-        nn.init.zeros_(self.residual.weight)
-        nn.init.zeros_(self.residual.bias)
+        self.maps = nn.Linear(hidden, MAPS * patch**2)
+        nn.init.zeros_(self.maps.weight)
+        nn.init.zeros_(self.maps.bias)
         if mask:
             self.mask = nn.Linear(hidden, patch**2)
-            nn.init.constant_(self.mask.bias, -2.0)
+            nn.init.constant_(self.mask.bias, UNLIKELY)
         rise = torch.hann_window(patch, periodic=True) + 1e-3
         self.register_buffer("window", torch.outer(rise, rise), persistent=False)
 
@@ -64,11 +66,15 @@ class ConvFC(nn.Module):
         batch, _, count = patches.shape
         patches = patches.transpose(1, 2).reshape(batch * count, 3, self.patch, self.patch)
         hidden = self.layers(patches - 0.5)
-        cut = (..., slice(self.stride, self.stride + height), slice(self.stride, self.stride + width))
+        cut = (
+            ...,
+            slice(self.stride, self.stride + height),
+            slice(self.stride, self.stride + width),
+        )
         shape = (batch, count, grown.shape[-2], grown.shape[-1])
-        residual = self._joined(self.residual(hidden), shape)[cut]
+        maps = self._joined(self.maps(hidden), shape)[cut]
         logits = self._joined(self.mask(hidden), shape)[cut] if self.has_mask else None
-        return Restoration(marked + residual, logits)
+        return corrected(marked, maps, logits)
 
     def _joined(self, patches: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         """Weighted mean of overlapping patches (B * N, C * patch^2) as a picture (B, C, H, W)."""
