@@ -1,6 +1,5 @@
 """Train a network that removes watermarks: ``python src/train.py model=unet optimizer=adam``."""
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +46,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     model = OmegaConf.to_container(cfg.model, resolve=True)
     network = build_network(model)
     if cfg.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = Removal(
         network,
         create(cfg.loss),
@@ -65,10 +64,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     trainer: Trainer = create(
         cfg.trainer, logger=list(create(cfg.logger).values()), callbacks=list(callbacks.values())
     )
-    trainer.fit(module, data)
-    best = callbacks["checkpoint"].best_model_path
-    tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
-    figures = tested | results.cost(network) | callbacks["pace"].figures()
+    checkpoint = callbacks["checkpoint"]
+    try:
+        trainer.fit(module, data)
+        best = checkpoint.best_model_path
+        tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt(checkpoint.last_model_path) from stop
+    figures = {**tested} | results.cost(network) | callbacks["pace"].figures()
     figures["wall_seconds"] = time.perf_counter() - began
     runs.write_json(folder / "results.json", figures)
     results.show(figures, f"Test split: photos and marks never seen ({folder})")
@@ -77,5 +80,4 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.argv = cli.quote_digits(sys.argv)
-    main()
+    cli.run(main)

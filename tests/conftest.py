@@ -1,6 +1,54 @@
-"""Keeps the tests off the network; stands before anything imports albumentations or wandb."""
+"""Keeps the tests off the network and on one core; stands before anything imports torch."""
 
 import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # more than the cores that are free costs a factor of ten
 os.environ["WANDB_MODE"] = "offline"
+sys.path.insert(0, str(ROOT / "src"))  # the entry points are no part of the package
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """A run's folder with the checkpoint of a tiny network that changes every picture a little."""
+    import lightning as L
+    import torch
+
+    from clearmark.config import build_network
+    from clearmark.removal import Removal
+
+    torch.manual_seed(0)
+    model = {
+        "_target_": "clearmark.models.ResNet",
+        "activation": {"_target_": "torch.nn.ReLU", "_partial_": True},
+        "width": 8,
+        "dilations": [1, 2],
+        "mask": True,
+    }
+    network = build_network(model)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    folder = tmp_path_factory.mktemp("run of mine")
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(Removal(network, config={"model": model}))
+    trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
+    return folder
+
+
+@pytest.fixture
+def composed():
+    """Composes a config as the command line would: composed("predict", "ckpt=...")."""
+    from hydra import compose, initialize_config_dir
+
+    def make(name, *overrides):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(name, list(overrides))
+
+    return make

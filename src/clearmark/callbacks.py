@@ -10,13 +10,38 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from clearmark.data.marked import as_tensors
 from clearmark.models.base import Restoration
+from clearmark.runs import LAST
 
 COLUMNS = ("marked", "restored", "clean", "error x4", "mask")
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keeps the best checkpoint, and ``last.ckpt`` of each validation and of a run that breaks off.
+
+    Lightning's ``save_last`` writes only when there is a new best one, and its
+    ``save_on_exception`` overwrites the best one.
+    """
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._keep_last(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if trainer.state.fn == "fit" and trainer.global_step:
+            self._keep_last(trainer)
+
+    def _keep_last(self, trainer: L.Trainer) -> None:
+        self.last_model_path = str(Path(str(self.dirpath)) / LAST)
+        trainer.save_checkpoint(self.last_model_path)
 
 
 class Pace(L.Callback):
@@ -66,6 +91,17 @@ class Pace(L.Callback):
         self._since = None
 
 
+class Progress(RichProgressBar):
+    """Lightning's progress bar, without the version number that it calls v_num."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
 class Panels(L.Callback):
     """Writes the same few pictures after each validation, and after the test, as one PNG.
 
@@ -86,15 +122,14 @@ class Panels(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, pl_module, "test", "test")
 
-    def _write(
-        self, trainer: L.Trainer, module: L.LightningModule, split: str, name: str
-    ) -> None:
+    def _write(self, trainer: L.Trainer, module: L.LightningModule, split: str, name: str) -> None:
         if not trainer.is_global_zero:
             return
         dataset = trainer.datamodule.datasets[split]  # type: ignore[attr-defined]
         chosen = [dataset[(0, index)] for index in range(self.pictures)]
         stacked = {key: torch.from_numpy(np.stack([s[key] for s in chosen])) for key in chosen[0]}
-        batch = as_tensors({k: v.to(module.device) for k, v in stacked.items()}, module.dtype)
+        stacked = {key: value.to(module.device) for key, value in stacked.items()}
+        batch = as_tensors(stacked, module.dtype)  # type: ignore[arg-type]
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             restored = module(batch["marked"])
         picture = panel(batch, restored)

@@ -10,20 +10,29 @@ import typing
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from clearmark.errors import UserError
+from clearmark.losses import MaskLoss
 
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
-TRUSTED = ("clearmark.", "torch.nn.")
+TRUSTED = ("clearmark.models.", "torch.nn.")
 PLAIN = (bool, int, float, str)
 
 
 def register_resolvers() -> None:
-    """Make ``${ceil_div:a,b}`` known to configs: a / b, rounded up."""
-    OmegaConf.register_new_resolver("ceil_div", lambda a, b: math.ceil(a / b), replace=True)
+    """Make ``${ceil_div:a,b}`` known to configs: a / b, rounded up; null while a is not known."""
+
+    def ceil_div(a: int | None, b: int) -> int | None:
+        return None if a is None else math.ceil(a / b)
+
+    OmegaConf.register_new_resolver("ceil_div", ceil_div, replace=True)
 
 
 def check(cfg: DictConfig) -> None:
@@ -44,6 +53,14 @@ def check(cfg: DictConfig) -> None:
         )
     if trainer.precision == "64-true" and trainer.accelerator == "mps":
         raise UserError("precision=64 does not exist on trainer=mps; use precision=32")
+    if _in_a_sweep() and _several_processes(trainer):
+        raise UserError(
+            f"trainer.strategy={trainer.strategy} with trainer.devices={trainer.devices} cannot "
+            "run in a multirun: each process would start the whole sweep again; use one device "
+            "(trainer=gpu or trainer=cpu), or start the runs one by one without -m"
+        )
+    if "model" in cfg and cfg.model.get("mask") is False:
+        _check_maskless(cfg.loss, "loss")
     data = cfg.data
     if not data.get("fresh_each_epoch", True) and data.samples_per_epoch % data.batch_size:
         raise UserError(
@@ -57,28 +74,72 @@ def create(node: Any, **more: Any) -> Any:
     return instantiate(node, _convert_="all", **more)
 
 
-def build_network(model: dict[str, Any]) -> nn.Module:
+def build_network(model: Any) -> nn.Module:
     """Build a network from its plain config, which may come from a file that somebody else made.
 
     Raises:
-        UserError: the config names code other than this package's and ``torch.nn``.
+        UserError: the config names code other than the networks of this package and the layers of
+            ``torch.nn``, or does not fit what it names.
     """
-    for target in _targets(model):
-        if not str(target).startswith(TRUSTED):
-            raise UserError(
-                f"the config names {target}; a network is built of {' and '.join(TRUSTED)} only"
-            )
-    network: nn.Module = create(model)
+    _check_trusted(model)
+    try:
+        network = create(model)
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error
+        raise UserError(f"{model['_target_']} does not take this config: {cause}") from error
+    assert isinstance(network, nn.Module)
     return network
 
 
-def _targets(node: Any) -> list[Any]:
+def _check_trusted(node: Any, top: bool = True) -> None:
+    if top and not (isinstance(node, dict) and "_target_" in node):
+        raise UserError("the network's config has no _target_; it is not one of this package")
     if isinstance(node, dict):
-        own = [node["_target_"]] if "_target_" in node else []
-        return own + [target for child in node.values() for target in _targets(child)]
-    if isinstance(node, list):
-        return [target for child in node for target in _targets(child)]
-    return []
+        if "_target_" in node and not _is_layer(node["_target_"]):
+            raise UserError(
+                f"the config names {node['_target_']}; a network is built of the classes in "
+                f"{'* and '.join(TRUSTED)}* only"
+            )
+        for child in node.values():
+            _check_trusted(child, False)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _check_trusted(child, False)
+    elif isinstance(node, str) and "${" in node:  # ${oc.create:...} could name any code
+        raise UserError(f"the network's config holds {node!r}; it may hold plain values only")
+
+
+def _is_layer(target: Any) -> bool:
+    # The name alone proves little: clearmark.runs.os.system starts with the right word, too.
+    if not (isinstance(target, str) and target.startswith(TRUSTED)):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module)
+
+
+def _in_a_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _several_processes(trainer: DictConfig) -> bool:
+    return str(trainer.strategy).startswith(("ddp", "fsdp", "deepspeed")) or (
+        str(trainer.devices) not in ("1", "auto")
+    )
+
+
+def _check_maskless(loss: Any, path: str) -> None:
+    if isinstance(loss, DictConfig) and loss.get("weight", 1) != 0:
+        target = get_object(loss._target_) if "_target_" in loss else None
+        if isinstance(target, type) and issubclass(target, MaskLoss):
+            raise UserError(
+                f"{path} is {loss._target_}, which needs a mask, and model.mask=false predicts "
+                "none; use model.mask=true or a loss on the picture alone, as loss=charbonnier"
+            )
+        for key in map(str, loss):
+            _check_maskless(loss[key], f"{path}.{key}")
 
 
 def _on_cpu(trainer: DictConfig) -> bool:
@@ -95,27 +156,32 @@ def _check_node(node: Any, path: str) -> None:
         return
     if "_target_" in node:
         _check_call(node, path)
-    for key in node:
+    for key in map(str, node):
         if not OmegaConf.is_missing(node, key):
-            _check_node(node[key], f"{path}.{key}" if path else str(key))
+            _check_node(node[key], f"{path}.{key}" if path else key)
         elif "_target_" in node:
             raise UserError(f"{path}.{key} is not set; add {path}.{key}=... to the command")
 
 
 def _check_call(node: DictConfig, path: str) -> None:
-    target = get_object(node._target_)
+    try:
+        target = get_object(node._target_)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{path}._target_={node._target_} does not exist") from error
     arguments = _arguments(target)
     if arguments is None:
         return
     hints = _hints(target)
-    for key in node:
+    for key in map(str, node):
         if key in HYDRA_KEYS or OmegaConf.is_missing(node, key):
             continue
         if key not in arguments:
-            near = difflib.get_close_matches(str(key), arguments, 1)
+            near = difflib.get_close_matches(key, arguments, 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(arguments)}"
             raise UserError(f"{path}.{key}={node[key]}: {node._target_} has no such key; {hint}")
-        _check_value(node[key], hints.get(str(key)), f"{path}.{key}")
+        if node[key] is None and OmegaConf.is_interpolation(node, key):
+            continue  # total_steps is known only when training starts
+        _check_value(node[key], hints.get(key), f"{path}.{key}")
 
 
 def _arguments(target: Any) -> list[str] | None:
@@ -159,5 +225,3 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
     if not any(type(value) is option for option in wanted):
         names = " or ".join(option.__name__ for option in wanted)
         raise UserError(f"{path}={value} is {type(value).__name__}; give it as {names}")
-
-

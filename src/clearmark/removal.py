@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -53,7 +55,7 @@ class Removal(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         assert self.loss is not None
         terms = self.loss.terms(self(batch["marked"]), batch)
-        total = sum(terms.values())
+        total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), prog_bar=True)
         if len(terms) > 1:
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
@@ -71,7 +73,7 @@ class Removal(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._report("test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.optimizer is not None
         optimizer = self.optimizer(self.network.parameters())
         if self.scheduler is None:

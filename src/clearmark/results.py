@@ -35,14 +35,14 @@ def cost(network: nn.Module, side: int = 256) -> dict[str, float]:
     return {"parameters": parameters, "gmac": counter.get_total_flops() / 2e9}
 
 
-def show(figures: Mapping[str, float], title: str) -> None:
-    """Print test figures beside those of doing nothing."""
+def show(figures: Mapping[str, float], title: str, split: str = "test") -> None:
+    """Print a split's figures beside those of doing nothing."""
     table = Table("", "restored", "doing nothing", title=title, title_justify="left")
     for name, (label, digits) in ROWS.items():
-        if f"test/{name}" in figures:
-            values = (figures[f"test/{name}"], figures[f"test/{name}_input"])
+        if f"{split}/{name}" in figures:
+            values = (figures[f"{split}/{name}"], figures[f"{split}/{name}_input"])
             table.add_row(label, *(f"{value:.{digits}f}" for value in values))
     for name, (label, digits) in SINGLE.items():
-        if f"test/{name}" in figures:
-            table.add_row(label, f"{figures[f'test/{name}']:.{digits}f}", "")
+        if f"{split}/{name}" in figures:
+            table.add_row(label, f"{figures[f'{split}/{name}']:.{digits}f}", "")
     Console().print(table)

@@ -9,14 +9,18 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from clearmark.config import build_network
 from clearmark.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
@@ -47,6 +51,35 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
         lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
         (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
         print(f"left out {len(broken)} broken photos, listed in {folder / 'broken_photos.tsv'}")
+
+
+def table(folder: str | Path) -> pandas.DataFrame:
+    """All finished runs below a folder, one a row; the index is the run's folder.
+
+    Columns: what the runs' command lines set, empty where a run kept the default; their names are
+    in ``attrs["commands"]`` as well. Then the figures of ``results.json``.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    import pandas
+
+    commands, figures = {}, {}
+    for path in sorted(Path(folder).rglob("results.json")):
+        run = str(path.parent)
+        saved = path.with_name(".hydra") / "overrides.yaml"
+        words = list(OmegaConf.load(saved)) if saved.is_file() else []
+        parsed = OverridesParser.create().parse_overrides([str(word) for word in words])
+        commands[run] = {override.key_or_group: override.value() for override in parsed}
+        figures[run] = json.loads(path.read_text(encoding="utf-8"))
+    if not figures:
+        raise UserError(f"{folder} holds no finished run (no results.json)")
+    typed, measured = (
+        pandas.DataFrame.from_dict(rows, orient="index") for rows in (commands, figures)
+    )
+    joined = pandas.concat([typed, measured], axis=1).rename_axis("run")
+    joined.attrs["commands"] = list(typed)
+    return joined
 
 
 def checkpoint_of(ckpt: str | Path) -> Path:
@@ -82,13 +115,18 @@ def load_network(ckpt: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ckpt={path} cannot be read as a checkpoint: {first}") from error
-    network = build_network(config["model"])
+    try:
+        network = build_network(config["model"])
+    except (UserError, KeyError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"ckpt={path} is not loaded: {why}") from error
     prefix = "network."
     own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
-        raise UserError(f"ckpt={path} does not fit its network: {error}") from error
+        first = " ".join(str(error).splitlines()[:2])
+        raise UserError(f"ckpt={path} does not fit its network: {first}") from error
     return network.eval(), config
 
 

@@ -1,0 +1,177 @@
+"""How fast samples are made, how much of the network's speed training keeps, how soon it starts.
+
+python experiments/throughput/bench.py synthesis | fit | startup
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from clearmark.config import build_network, create, register_resolvers
+from clearmark.data import as_tensors
+from clearmark.removal import Removal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def config(*overrides: str) -> DictConfig:
+    """The training config, as the command line would make it."""
+    register_resolvers()
+    folder = f"folder={tempfile.mkdtemp()}"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", [folder, "name=bench", *overrides])
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median, and the range."""
+    cells = [f"{value:.{digits}f}" for value in (median(values), min(values), max(values))]
+    return f"{cells[0]} | {cells[1]} to {cells[2]}"
+
+
+def synthesis(repeats: int, samples: int) -> None:
+    """Milliseconds for a marked 256x256 photo out of the cache, on one core."""
+    torch.set_num_threads(1)
+    print("| watermark | ms a sample | range |\n|---|---|---|")
+    for path in sorted((ROOT / "conf" / "watermark").glob("*.yaml")):
+        cfg = config(f"watermark={path.stem}", "data.unmarked=0", "data.crop=${data.size}")
+        dataset = create(cfg.data).dataset("train")
+        times = []
+        for repeat in range(repeats + 1):
+            began = time.perf_counter()
+            for index in range(samples):
+                dataset[(repeat, index)]
+            times.append((time.perf_counter() - began) / samples * 1000)
+        print(f"| {path.stem} | {spread(times[1:], 2)} |", flush=True)
+
+
+class Stopwatch(L.Callback):
+    """Samples per second from the end of step ``skip`` to the end of the last one."""
+
+    def __init__(self, skip: int) -> None:
+        self.skip, self.steps, self.began, self.ended = skip, 0, 0.0, 0.0
+
+    def on_train_batch_end(self, *args: object) -> None:
+        self.steps += 1
+        self.ended = time.perf_counter()
+        if self.steps == self.skip:
+            self.began = self.ended
+
+    def pace(self, batch_size: int) -> float:
+        return (self.steps - self.skip) * batch_size / (self.ended - self.began)
+
+
+def module_of(cfg: DictConfig) -> Removal:
+    """What training trains."""
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    network = build_network(model)
+    if cfg.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Removal(network, create(cfg.loss), create(cfg.optimizer))
+
+
+def fit_pace(cfg: DictConfig, data: L.LightningDataModule, steps: int, skip: int) -> float:
+    """Samples per second of Lightning's loop on fresh samples, with the default callbacks."""
+    watch = Stopwatch(skip)
+    callbacks = [*create(cfg.callbacks).values(), watch]
+    trainer = create(
+        cfg.trainer,
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=list(create(cfg.logger).values()),
+        callbacks=callbacks,
+    )
+    trainer.fit(module_of(cfg), data)
+    return watch.pace(cfg.data.batch_size)
+
+
+def bare_pace(cfg: DictConfig, batch: dict[str, torch.Tensor], steps: int, skip: int) -> float:
+    """Samples per second of the same network, loss and optimizer on one ready batch."""
+    module = module_of(cfg).train()
+    assert module.loss is not None
+    assert module.optimizer is not None
+    optimizer = module.optimizer(module.network.parameters())
+    for step in range(steps):
+        if step == skip:
+            began = time.perf_counter()
+        loss = module.loss(module(batch["marked"]), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.network.parameters(), cfg.trainer.gradient_clip_val)
+        optimizer.step()
+    return (steps - skip) * cfg.data.batch_size / (time.perf_counter() - began)
+
+
+def fit(repeats: int, steps: int, overrides: list[str]) -> None:
+    """Alternates both loops in this process; a shared machine slows both alike."""
+    cfg = config("logger=csv", *overrides)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    data = create(cfg.data)
+    data.setup("fit")
+    samples = [data.datasets["train"][(0, index)] for index in range(cfg.data.batch_size)]
+    collated = torch.utils.data.default_collate(samples)
+    batch, skip = as_tensors(collated, torch.float32), min(5, steps // 4)
+    both = []
+    for _ in range(repeats):
+        both.append((fit_pace(cfg, data, steps, skip), bare_pace(cfg, batch, steps, skip)))
+    print("| | median | range |\n|---|---|---|")
+    print(f"| trainer.fit, samples/s | {spread([a for a, _ in both], 1)} |")
+    print(f"| bare loop, samples/s | {spread([b for _, b in both], 1)} |")
+    print(f"| ratio | {spread([a / b for a, b in both], 3)} |")
+
+
+def startup(repeats: int) -> None:
+    """Seconds from the command to the first finished training step, and of --help."""
+    times: dict[str, list[float]] = {"first training step": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.time()
+            command = [sys.executable, "-u", "src/train.py", f"hydra.run.dir={folder}"]
+            command += ["+trainer.max_steps=1", "+trainer.limit_val_batches=0"]
+            command += ["callbacks.checkpoint.monitor=null", "+trainer.limit_test_batches=1"]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            # The checkpoint of step 1 is the first file that a step leaves.
+            first = min(p.stat().st_mtime for p in Path(folder, "checkpoints").glob("*.ckpt"))
+            times["first training step"].append(first - began)
+    for name in ("train", "evaluate", "predict", "gallery"):
+        times[f"{name}.py --help"] = []
+        for _ in range(repeats):
+            began = time.time()
+            command = [sys.executable, f"src/{name}.py", "--help"]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            times[f"{name}.py --help"].append(time.time() - began)
+    print("| | seconds | range |\n|---|---|---|")
+    for name, values in times.items():
+        print(f"| {name} | {spread(values, 2)} |")
+
+
+def main() -> None:
+    """Measure what the command line names, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("synthesis", "fit", "startup"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=200, help="of one synthesis repeat")
+    parser.add_argument("--steps", type=int, default=40, help="of one fit repeat")
+    parser.add_argument("overrides", nargs="*", help="of the config of fit, as model=resnet")
+    args = parser.parse_intermixed_args()
+    if args.what == "synthesis":
+        synthesis(args.repeats, args.samples)
+    elif args.what == "fit":
+        fit(args.repeats, args.steps, args.overrides)
+    else:
+        startup(args.repeats)
+
+
+if __name__ == "__main__":
+    main()

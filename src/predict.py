@@ -1,0 +1,174 @@
+"""Take marks off your own pictures: ``python src/predict.py ckpt=RUN input=IN output=OUT``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from clearmark import cli
+from clearmark.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+PATHS = ("ckpt", "input", "output")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+@cli.entry
+def main(cfg: DictConfig) -> None:
+    """Restore the pictures; exit status 1 if some of them were broken."""
+    broken = predict(cfg)
+    for path, reason in broken.items():
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if broken:
+        sys.exit(1)
+
+
+def predict(cfg: DictConfig) -> dict[Path, str]:
+    """Restore a picture or a folder of them; returns what was skipped, with the reasons.
+
+    Raises:
+        UserError: nothing was written, because a path or the checkpoint is wrong.
+    """
+    import torch
+    from rich.progress import track
+
+    from clearmark import runs
+
+    ckpt, source, target = (cli.path(cfg, key) for key in PATHS)
+    jobs = dict(_jobs(source, target))
+    _refuse(jobs, cfg.overwrite, cfg.save_mask)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    network = runs.load_network(ckpt)[0].to(_device(cfg.device))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    broken = {}
+    files = track(jobs, "restoring") if source.is_dir() else jobs
+    for path in files:
+        reason = _restore_file(network, path, jobs[path], cfg.save_mask)
+        if reason:
+            broken[path] = reason
+    print(f"restored {len(jobs) - len(broken)} of {len(jobs)}: {target}")
+    return broken
+
+
+def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Every picture to restore, and where it goes; names and nested folders are kept."""
+    from clearmark.data.photos import KINDS
+
+    if not source.exists():
+        raise UserError(f"input={source} does not exist; give a picture or a folder of pictures")
+    if source.is_file():
+        yield source, target / source.name if target.is_dir() or not target.suffix else target
+        return
+    if target.is_file():
+        raise UserError(f"output={target} is a file; a folder needs a folder to go to")
+    if target.resolve() == source.resolve():
+        raise UserError(f"output={target} is the input; give another folder")
+    found = False
+    for path in sorted(source.rglob("*")):
+        inside = path.resolve().is_relative_to(target.resolve())
+        if path.suffix.lower() in KINDS and path.is_file() and path.name[0] != "." and not inside:
+            found = True
+            yield path, target / path.relative_to(source)
+    if not found:
+        raise UserError(f"input={source} holds no pictures")
+
+
+def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
+    """Make sure that no file of the user's is lost."""
+    targets = [file for target in jobs.values() for file in _written(target, save_mask)]
+    inputs = {_identity(path) for path in jobs}
+    for target, times in Counter(targets).items():
+        if times > 1:
+            raise UserError(f"two results would be written to {target}; rename one of the inputs")
+        if not target.exists():
+            continue
+        if _identity(target) in inputs:
+            raise UserError(f"output={target} is an input; give another name or folder")
+        if not overwrite:
+            raise UserError(f"output={target} exists; add overwrite=true to replace it")
+    if len(jobs) == 1 and not _writable(targets[0]):
+        raise UserError(f"output={targets[0]}: pictures of that kind cannot be written; use .png")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for every name of a file, through links and on disks that ignore case."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _written(target: Path, save_mask: bool) -> list[Path]:
+    return [target, target.with_name(f"{target.stem}_mask.png")] if save_mask else [target]
+
+
+def _writable(path: Path) -> bool:
+    import cv2
+
+    try:
+        return bool(cv2.haveImageWriter(str(path)))
+    except cv2.error:  # a format that this build of OpenCV knows, but is told not to use
+        return False
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    best = "mps" if torch.backends.mps.is_available() else "cpu"
+    best = "cuda" if torch.cuda.is_available() else best
+    try:
+        return str(torch.zeros(1, device=name or best).device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} cannot be used here; try device=cpu") from error
+
+
+def _restore_file(network: nn.Module, path: Path, target: Path, save_mask: bool) -> str | None:
+    """Restore one file; returns the reason if that could not be done."""
+    from clearmark.data.photos import defect, read_photo
+    from clearmark.inference import restore
+
+    reason = defect(path)
+    image = None if reason else read_photo(path)
+    if image is None:
+        return reason or "cannot be decoded"
+    restored, mask = restore(network, image)
+    try:
+        _write(target, restored[..., ::-1])
+        if save_mask and mask is not None:
+            _write(_written(target, True)[1], (mask * 255).round().astype("uint8"))
+    except OSError as error:
+        return f"cannot write {target}: {error.strerror or error}"
+    return None
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    """Write beside and rename, so that a file is whole or not there."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        data = cv2.imencode(path.suffix, image, options)[1]
+    except cv2.error as error:
+        raise OSError(f"pictures of the kind {path.suffix} cannot be written") from error
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(data.tobytes())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+if __name__ == "__main__":
+    sys.argv = cli.quote_paths(sys.argv, PATHS)
+    cli.run(main)

@@ -1,0 +1,277 @@
+"""What configs may say: checks that name the key, and no code from a file of somebody else's."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+
+from clearmark import cli, config, runs
+from clearmark.errors import UserError
+
+CONF = str(Path(__file__).parents[1] / "conf")
+UNET = {
+    "_target_": "clearmark.models.UNet",
+    "activation": {"_target_": "torch.nn.ReLU", "_partial_": True},
+    "widths": [4, 8],
+}
+
+
+def composed(*overrides):
+    config.register_resolvers()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", cli.quote_digits([*overrides, "folder=run", "name=run"]))
+
+
+def test_the_default_passes():
+    config.check(composed())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+data.batchsize=4"], "data.batchsize=4: .* did you mean batch_size?"),
+        (["+model.width=4"], "model.width=4: .*did you mean widths?"),
+        (["+optimizer.betta=1"], "optimizer.betta=1: torch.optim.Adam has no such key"),
+        (["+trainer.max_epoch=3"], "trainer.max_epoch=3: .*did you mean max_epochs?"),
+        (["+callbacks.panels.picture=3"], "callbacks.panels.picture=3: .*did you mean pictures?"),
+        (["watermark=text", "+watermark.opacty=1"], "watermark.opacty=1: .*did you mean opacity?"),
+        (["data.batch_size=abc"], "data.batch_size=abc is str; give it as int"),
+        (["data.batch_size=2.5"], "data.batch_size=2.5 is float; give it as int"),
+        (["data.batch_size=true"], "data.batch_size=True is bool; give it as int"),
+        (["data.batch_size=null"], "data.batch_size=None is NoneType; give it as int"),
+        (["data.unmarked=no_number"], "data.unmarked=no_number is str; give it as float"),
+        (["model.mask=maybe"], "model.mask=maybe is str; give it as bool"),
+        (
+            ["activation._target_=torch.nn.Rellu"],
+            "model.activation._target_=torch.nn.Rellu does not",
+        ),
+        (["data=folder"], "data.root is not set; add data.root=..."),
+        (["trainer=cpu", "precision=16"], "precision=16 needs a GPU.*precision=bf16"),
+        (["trainer=mps", "precision=64"], "precision=64 does not exist on trainer=mps"),
+        (
+            ["optimizer=gd", "data.batch_size=7", "data.samples_per_epoch=4096"],
+            "4096 is no multiple of data.batch_size=7",
+        ),
+        (["model.mask=false"], r"loss.terms.mask_bce.loss .*model.mask=false.*loss=charbonnier"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config.check(composed(*overrides))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.on_mark=1"],  # an int where a float is meant
+        ["optimizer=gd", "data.batch_size=32", "data.samples_per_epoch=64"],
+        ["model.mask=false", "loss=mae"],
+        ["model.mask=false", "loss.terms.mask_bce.weight=0", "loss.terms.mask_dice.weight=0"],
+        ["trainer=cpu", "precision=64"],
+        ["trainer=cpu", "precision=bf16"],
+        ["data=folder", "data.root=photos"],
+        ["trainer=ddp", "trainer.devices=4"],
+    ],
+)
+def test_what_can_work_passes(overrides):
+    config.check(composed(*overrides))
+
+
+def test_half_precision_on_auto_needs_a_gpu(monkeypatch):
+    cfg = composed("precision=16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="precision=16 needs a GPU"):
+        config.check(cfg)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config.check(cfg)
+
+
+def test_ceil_div():
+    config.register_resolvers()
+    found = OmegaConf.create({"a": "${ceil_div:7,2}", "b": "${ceil_div:8,2}"})
+    assert (found.a, found.b) == (4, 4)
+    assert OmegaConf.create({"a": "${ceil_div:${b},2}", "b": None}).a is None
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A command that would leave a file, and a check that it did not."""
+    path = tmp_path / "ran"
+    yield f"touch {path}"
+    assert not path.exists(), "code from the file was run"
+
+
+def evil(command):
+    call = {"_target_": "os.system", "_args_": [command]}
+    hidden = "${oc.create:'{_target_: os.system, _args_: [" + command + "]}'}"
+    return {
+        "at the top": call,
+        "nested": UNET | {"activation": call},
+        "partial": UNET | {"activation": call | {"_partial_": True}},
+        "in a list": UNET | {"widths": [4, call]},
+        "in a tuple": UNET | {"widths": (4, call)},
+        "in the arguments": UNET | {"_args_": [call]},
+        "deep": UNET | {"activation": {"_target_": "torch.nn.Sequential", "_args_": [[call]]}},
+        "behind our name": UNET | {"activation": call | {"_target_": "clearmark.runs.os.system"}},
+        "behind torch's name": UNET
+        | {"activation": call | {"_target_": "torch.nn.modules.module.os.system"}},
+        "behind a module of ours": UNET
+        | {"activation": call | {"_target_": "clearmark.models.base.torch.os.system"}},
+        "interpolated": UNET | {"activation": hidden},
+        "interpolated name": UNET | {"activation": call | {"_target_": "${oc.decode:os.system}"}},
+        "escaped": UNET | {"activation": "\\" + hidden},
+        "a function": UNET | {"activation": {"_target_": "torch.nn.init.zeros_"}},
+        "no mapping": [call],
+        "a word": "os.system",
+        "nothing": None,
+        "missing": {},
+    }
+
+
+@pytest.mark.parametrize("kind", evil(""))
+def test_a_checkpoint_cannot_name_code(kind, canary, tmp_path):
+    path = tmp_path / "evil.ckpt"
+    torch.save({"config": {"model": evil(canary)[kind]}, "state_dict": {}}, path)
+    with pytest.raises(UserError, match=r"evil\.ckpt is not loaded: "):
+        runs.load_network(path)
+
+
+class Code:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_code_is_refused(zipped, canary, tmp_path):
+    path, content = tmp_path / "evil.ckpt", {"config": {}, "state_dict": {}, "x": Code(canary)}
+    if zipped:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        runs.load_network(path)
+
+
+def saved(path, **changes):
+    network = config.build_network(UNET)
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"config": {"model": UNET}, "state_dict": weights} | changes, path)
+    return network
+
+
+def test_a_checkpoint_of_ours_is_read(tmp_path):
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    network = saved(path)
+    for ckpt in (path, str(path), tmp_path):
+        found, kept = runs.load_network(ckpt)
+        assert kept == {"model": UNET}
+        assert not found.training
+        for name, value in network.state_dict().items():
+            assert torch.equal(found.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(share, tmp_path):
+    path = tmp_path / "a.ckpt"
+    saved(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"a\.ckpt cannot be read as a checkpoint") as caught:
+        runs.load_network(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {"model": UNET | {"widths": [4, 4]}}}, "does not fit its network"),
+        ({"config": {"model": UNET | {"depth": 3}}}, "is not loaded"),
+        ({"config": {"model": UNET | {"widths": "many"}}}, "is not loaded"),
+        ({"config": {}}, "is not loaded"),
+        ({"config": None}, "is not loaded"),
+        ({"state_dict": {}}, "does not fit its network"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(changes, message, tmp_path):
+    saved(tmp_path / "a.ckpt", **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        runs.load_network(tmp_path / "a.ckpt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist; give a run folder"):
+        runs.load_network(tmp_path / "none")
+    with pytest.raises(UserError, match=r"holds no checkpoints/best\.ckpt"):
+        runs.load_network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("precision=32", "precision='32'"),
+        ("precision=16,32,bf16", "precision='16','32',bf16"),
+        ("precision='64'", "precision='64'"),
+        ("precision=bf16", "precision=bf16"),
+        ("precision=17", "precision='17'"),
+        ("seed=32", "seed=32"),
+        ("trainer.precision=32", "trainer.precision=32"),
+        ("-m", "-m"),
+    ],
+)
+def test_digits_that_name_a_choice_are_quoted(typed, meant):
+    assert cli.quote_digits([typed]) == [meant]
+
+
+def leave(error, capsys):
+    """Exit status and stderr of an entry point that meets an error."""
+
+    @cli.entry
+    def main(cfg):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        main(None)
+    return caught.value.code, capsys.readouterr().err
+
+
+def test_errors_of_the_user_are_one_line_and_status_2(capsys):
+    assert leave(UserError("a=1 is wrong"), capsys) == (2, "error: a=1 is wrong\n")
+    nested = InstantiationException("many\nlines")
+    nested.__cause__ = UserError("b=2 is wrong")
+    assert leave(nested, capsys) == (2, "error: b=2 is wrong\n")
+    lacking = FileNotFoundError(2, "No such file or directory", "x/y")
+    assert leave(lacking, capsys) == (2, "error: x/y: No such file or directory\n")
+
+
+def test_stopping_is_one_line_and_status_130(capsys):
+    status, line = leave(KeyboardInterrupt("run/last.ckpt"), capsys)
+    assert status == 130
+    assert line.strip() == "stopped; the network so far is in run/last.ckpt"
+    assert leave(KeyboardInterrupt(), capsys)[1].strip() == "stopped; nothing was saved"
+
+
+def test_errors_of_the_program_keep_their_traceback():
+    @cli.entry
+    def main(cfg):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main(None)
+
+
+def test_a_result_passes_through():
+    assert cli.entry(lambda cfg: 1.5)(None) == 1.5
+    assert sys.argv

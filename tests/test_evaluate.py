@@ -1,0 +1,78 @@
+"""Evaluation gives the figures that a training ends with."""
+
+import json
+
+import pytest
+
+import evaluate
+from clearmark.errors import UserError
+from clearmark.runs import table
+
+SMALL = [
+    "trainer=cpu",
+    "data.size=64",
+    "data.short_side=64",
+    "data.val_samples=4",
+    "data.test_samples=6",
+    "data.eval_batch_size=3",
+    "+callbacks.panels.pictures=2",
+    "~callbacks.progress",
+]
+
+
+@pytest.fixture
+def small(composed, run_folder, tmp_path):
+    def small(*more, ckpt=run_folder):
+        quoted = f"ckpt='{ckpt}'"
+        return composed("evaluate", quoted, f"folder={tmp_path / 'out'}", *SMALL, *more)
+
+    return small
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_figures(small, tmp_path, split, capsys):
+    figures = evaluate.evaluate(small(f"split={split}", "watermark=mixed"))
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == figures
+    for name in ("psnr", "psnr_input", "psnr_gain", "ssim", "rmsew", "mask_f1", "clean_psnr"):
+        assert f"{split}/{name}" in figures
+    gain = figures[f"{split}/psnr"] - figures[f"{split}/psnr_input"]
+    assert figures[f"{split}/psnr_gain"] == pytest.approx(gain, abs=1e-4)
+    assert figures["parameters"] > 1000
+    assert figures["gmac"] > 0
+    assert len(list((tmp_path / "out" / "panels").glob("*.png"))) == 1
+    assert f"{figures[f'{split}/psnr']:.2f}" in capsys.readouterr().out
+
+
+def test_the_same_figures_again(small):
+    assert evaluate.evaluate(small()) == evaluate.evaluate(small("seed=3"))
+
+
+def test_a_file_and_its_folder_are_one(small, run_folder):
+    file = run_folder / "checkpoints" / "best.ckpt"
+    assert evaluate.evaluate(small(ckpt=file)) == evaluate.evaluate(small())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("split=train", "split=train"), ("ckpt=missing", "does not exist"), ("ckpt=null", "not set")],
+)
+def test_bad_input(small, more, said):
+    with pytest.raises(UserError, match=said):
+        evaluate.evaluate(small(more))
+
+
+def test_runs_as_a_table(tmp_path):
+    for name, words in {"a": ["model=unet"], "b/0": ["model=resnet", "optimizer.lr=0.5"]}.items():
+        run = tmp_path / name
+        (run / ".hydra").mkdir(parents=True)
+        (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words))
+        (run / "results.json").write_text('{"test/psnr": 30.5}')
+    (tmp_path / "unfinished" / ".hydra").mkdir(parents=True)
+    found = table(tmp_path)
+    assert list(found.index) == [str(tmp_path / "a"), str(tmp_path / "b" / "0")]
+    assert list(found) == ["model", "optimizer.lr", "test/psnr"]
+    assert list(found["model"]) == ["unet", "resnet"]
+    assert found["optimizer.lr"].isna().tolist() == [True, False]
+    assert found.attrs["commands"] == ["model", "optimizer.lr"]
+    with pytest.raises(UserError, match="no finished run"):
+        table(tmp_path / "unfinished")

@@ -1,0 +1,156 @@
+"""Prediction on the user's own files: names, refusals, broken files."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import predict
+from clearmark import cli
+from clearmark.errors import UserError
+from clearmark.inference import restore
+from clearmark.runs import load_network
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos in nested folders, with names that shells and Hydra stumble over."""
+    names = ["one.jpg", "my trip/a = b, (1).png", "my trip/deep/zwei.webp"]
+    for seed, name in enumerate(names):
+        path = tmp_path / "in put" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(seed).integers(0, 256, (40 + seed, 51, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.GaussianBlur(image, (0, 0), 3))
+    return tmp_path / "in put"
+
+
+@pytest.fixture
+def run(composed, run_folder):
+    """Predicts as the command line does, quoting included."""
+
+    def run(source, target, *more, ckpt=run_folder):
+        typed = [f"ckpt={ckpt}", f"input={source}", f"output={target}", "device=cpu", *more]
+        return predict.predict(composed("predict", *cli.quote_paths(typed, predict.PATHS)))
+
+    return run
+
+
+def names(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_keeps_its_names(run, photos, tmp_path):
+    assert run(photos, tmp_path / "out") == {}
+    assert names(tmp_path / "out") == names(photos)
+
+
+def test_a_file_holds_what_the_network_says(run, photos, tmp_path, run_folder):
+    source, target = photos / "my trip" / "a = b, (1).png", tmp_path / "o u t.png"
+    assert run(source, target, "save_mask=true") == {}
+    image = cv2.imread(str(source))[..., ::-1]
+    restored, mask = restore(load_network(run_folder)[0], image)
+    written = cv2.imread(str(target))[..., ::-1].astype(int)
+    assert np.abs(written - restored).max() <= 1  # another memory format rounds differently
+    assert np.abs(written - image).max() > 1
+    seen = cv2.imread(str(tmp_path / "o u t_mask.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(seen / 255, mask, atol=1.5 / 255)
+
+
+def test_a_file_goes_into_a_folder_under_its_name(run, photos, tmp_path):
+    run(photos / "one.jpg", tmp_path / "new")
+    assert names(tmp_path / "new") == ["one.jpg"]
+
+
+def test_broken_files_are_named_and_the_rest_is_done(run, photos, tmp_path):
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "empty.png").touch()
+    (photos / "half.jpg").write_bytes((photos / "one.jpg").read_bytes()[:-300])
+    (photos / "notes.txt").write_text("left alone")
+    broken = run(photos, tmp_path / "out")
+    assert {path.name for path in broken} == {"text.jpg", "empty.png", "half.jpg"}
+    assert len(names(tmp_path / "out")) == 3
+
+
+def test_nothing_is_overwritten_unasked(run, photos, tmp_path):
+    target = tmp_path / "out.png"
+    target.write_text("mine")
+    with pytest.raises(UserError, match="overwrite=true"):
+        run(photos / "one.jpg", target)
+    assert target.read_text() == "mine"
+    run(photos / "one.jpg", target, "overwrite=true")
+    assert cv2.imread(str(target)) is not None
+    assert names(tmp_path)[-1] == "out.png"  # and no leftovers
+
+
+def test_the_input_is_never_overwritten(run, photos, tmp_path):
+    before = (photos / "one.jpg").read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    for source, target in [
+        (photos, photos),
+        (photos, link),
+        (photos / "one.jpg", photos / "one.jpg"),
+        (photos / "one.jpg", photos),
+        (photos / "one.jpg", link / "one.jpg"),
+    ]:
+        with pytest.raises(UserError, match=r"is (the|an) input"):
+            run(source, target, "overwrite=true")
+    assert (photos / "one.jpg").read_bytes() == before
+
+
+def test_results_inside_the_input_are_not_restored_again(run, photos):
+    for _ in range(2):
+        run(photos, photos / "clean", "overwrite=true")
+    assert len(names(photos)) == 6
+
+
+def test_two_results_of_one_name_are_refused(run, photos, tmp_path):
+    (photos / "one.png").write_bytes((photos / "one.jpg").read_bytes())
+    with pytest.raises(UserError, match="two results"):
+        run(photos, tmp_path / "out", "save_mask=true")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "more", "said"),
+    [
+        ("missing.jpg", "out.png", (), "does not exist"),
+        (".", "out", (), "holds no pictures"),
+        ("in put/one.jpg", "out.xyz", (), "cannot be written"),
+        ("in put/one.jpg", "out.png", ("device=teapot",), "device=teapot"),
+    ],
+)
+def test_bad_input(run, photos, tmp_path, source, target, more, said):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match=said):
+        run(empty if source == "." else tmp_path / source, tmp_path / target, *more)
+    assert not (tmp_path / target).exists()
+
+
+def test_a_checkpoint_that_is_none(run, photos, tmp_path):
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        run(photos, tmp_path / "out", ckpt=photos / "one.jpg")
+
+
+@pytest.mark.parametrize("value", ["it's", "a\\", "a\\'b", "(1) [2] {3}", "$x", "a=b,c", "ü #"])
+def test_any_path_survives_the_command_line(composed, value):
+    [quoted] = cli.quote_paths([f"input={value}"], ("input",))
+    assert composed("predict", quoted).input == value
+
+
+def test_the_command(photos, tmp_path, run_folder):
+    (photos / "bad.jpg").write_text("no picture")
+    command = [sys.executable, str(ROOT / "src" / "predict.py"), f"ckpt={run_folder}"]
+    command += [f"input={photos}", "output=o (1)", "threads=1", "device=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "bad.jpg: not a picture" in done.stderr
+    assert "Traceback" not in done.stderr
+    # Nothing but the results: no logs, no folders of Hydra's.
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in put", "o (1)"]
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert again.stderr.strip().splitlines()[-1].startswith("error: output=")
