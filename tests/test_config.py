@@ -1,5 +1,6 @@
 """What configs may say: checks that name the key, and no code from a file of somebody else's."""
 
+import contextlib
 import pickle
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_the_default_passes():
             "model.activation._target_=torch.nn.Rellu does not",
         ),
         (["data=folder"], "data.root is not set; add data.root=..."),
+        (["objective=test/pnsr"], "objective=test/pnsr is no test figure; use objective=test/psnr"),
         (["trainer=cpu", "precision=16"], "precision=16 needs a GPU.*precision=bf16"),
         (["trainer=mps", "precision=64"], "precision=64 does not exist on trainer=mps"),
         (
@@ -102,31 +104,34 @@ def test_ceil_div():
 
 @pytest.fixture
 def canary(tmp_path):
-    """A command that would leave a file, and a check that it did not."""
+    """A file that code would leave, and a check that none did."""
     path = tmp_path / "ran"
-    yield f"touch {path}"
+    yield path
     assert not path.exists(), "code from the file was run"
 
 
-def evil(command):
-    call = {"_target_": "os.system", "_args_": [command]}
-    hidden = "${oc.create:'{_target_: os.system, _args_: [" + command + "]}'}"
+def evil(path):
+    """Configs that would write a file. Hydra itself refuses os.system, but not all there is."""
+    call = {"_target_": "logging.FileHandler", "_args_": [str(path)]}
+    shell = {"_target_": "os.system", "_args_": [f"touch {path}"]}
+    save = {"_args_": [1, str(path)]}
+    hidden = "${oc.create:'{_target_: logging.FileHandler, _args_: [\"" + str(path) + "\"]}'}"
     return {
         "at the top": call,
+        "a shell": UNET | {"activation": shell},
         "nested": UNET | {"activation": call},
         "partial": UNET | {"activation": call | {"_partial_": True}},
         "in a list": UNET | {"widths": [4, call]},
         "in a tuple": UNET | {"widths": (4, call)},
         "in the arguments": UNET | {"_args_": [call]},
         "deep": UNET | {"activation": {"_target_": "torch.nn.Sequential", "_args_": [[call]]}},
-        "behind our name": UNET | {"activation": call | {"_target_": "clearmark.runs.os.system"}},
-        "behind torch's name": UNET
-        | {"activation": call | {"_target_": "torch.nn.modules.module.os.system"}},
-        "behind a module of ours": UNET
-        | {"activation": call | {"_target_": "clearmark.models.base.torch.os.system"}},
+        "behind our name": UNET | {"activation": save | {"_target_": "clearmark.runs.torch.save"}},
+        "behind a name of torch": UNET
+        | {"activation": save | {"_target_": "torch.nn.modules.module.torch.save"}},
+        "behind our networks": UNET
+        | {"activation": save | {"_target_": "clearmark.models.base.torch.save"}},
         "interpolated": UNET | {"activation": hidden},
         "interpolated name": UNET | {"activation": call | {"_target_": "${oc.decode:os.system}"}},
-        "escaped": UNET | {"activation": "\\" + hidden},
         "a function": UNET | {"activation": {"_target_": "torch.nn.init.zeros_"}},
         "no mapping": [call],
         "a word": "os.system",
@@ -139,18 +144,35 @@ def evil(command):
 def test_a_checkpoint_cannot_name_code(kind, canary, tmp_path):
     path = tmp_path / "evil.ckpt"
     torch.save({"config": {"model": evil(canary)[kind]}, "state_dict": {}}, path)
-    with pytest.raises(UserError, match=r"evil\.ckpt is not loaded: "):
+    with pytest.raises(
+        UserError, match=r"evil\.ckpt is not loaded: .*(config (names|holds)|no _target_)"
+    ):
         runs.load_network(path)
 
 
+def test_a_checkpoint_cannot_import(canary, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    planted = f"open({str(canary)!r}, 'w')\nfrom clearmark.models import UNet as Net\n"
+    (tmp_path / "planted.py").write_text(planted)
+    saved(tmp_path / "a.ckpt", config={"model": UNET | {"_target_": "planted.Net"}})
+    with pytest.raises(UserError, match=r"names planted\.Net"):
+        runs.load_network(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("kind", ["nested", "in a tuple", "behind our networks", "interpolated"])
+def test_those_configs_would_do_harm(kind, tmp_path):
+    """Without the check, Hydra does what they say; or the test above would prove nothing."""
+    with contextlib.suppress(InstantiationException):
+        config.create(evil(tmp_path / "ran")[kind])
+    assert (tmp_path / "ran").exists()
+
+
 class Code:
-    def __init__(self, command):
-        self.command = command
+    def __init__(self, path):
+        self.path = str(path)
 
     def __reduce__(self):
-        import os
-
-        return os.system, (self.command,)
+        return open, (self.path, "w")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

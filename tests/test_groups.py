@@ -33,18 +33,9 @@ def targets(node):
             yield from targets(value)
 
 
-def ceil_div(a, b):
-    return -(-a // b)
-
-
 @pytest.fixture
 def resolver():
-    known = OmegaConf.has_resolver("ceil_div")
-    if not known:
-        OmegaConf.register_new_resolver("ceil_div", ceil_div)
-    yield
-    if not known:
-        OmegaConf.clear_resolver("ceil_div")
+    config.register_resolvers()
 
 
 def optimizer_of(path):
@@ -174,6 +165,28 @@ def test_scheduler_lasts_the_run_and_ends_no_higher_than_it_may(path, optimizer,
     assert min(rates) >= 0
     if path.stem in ("linear", "step", "cosine", "one_cycle"):
         assert rates[-1] <= 0.05 * cfg.optimizer.lr
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "cycles"), [("adam", True), ("nesterov", True), ("sgd", False)]
+)
+def test_one_cycle_moves_the_momentum_that_there_is(optimizer, cycles, resolver):
+    cfg = OmegaConf.create(
+        {
+            "total_steps": 50,
+            "optimizer": OmegaConf.load(CONF / f"optimizer/{optimizer}.yaml"),
+            "scheduler": OmegaConf.load(CONF / "scheduler/one_cycle.yaml"),
+        }
+    )
+    optimizer = instantiate(cfg.optimizer)(small_network().parameters())
+    scheduler = instantiate(cfg.scheduler)(optimizer)
+    seen = []
+    for _ in range(49):
+        group = optimizer.param_groups[0]
+        seen.append(group["betas"][0] if "betas" in group else group["momentum"])
+        optimizer.step()
+        scheduler.step()
+    assert (max(seen), min(seen)) == (pytest.approx((0.95, 0.85), abs=0.01) if cycles else (0, 0))
 
 
 @pytest.mark.parametrize("path", files("precision"))

@@ -129,6 +129,17 @@ def test_no_marked_pixel_is_no_loss_and_no_nan(cls, batch, restored):
     assert (grad == 0).all()
 
 
+@pytest.mark.parametrize("cls", PIXEL_LOSSES)
+def test_of_chooses_which_picture_is_looked_at(cls, batch):
+    pictures = [batch["clean"] + shift * batch["marked"].flip(-1) for shift in (0.0, 0.1)]
+    answer = Restoration(pictures[0], None, filled=pictures[1])
+    for of, picture in zip(("image", "filled"), pictures, strict=True):
+        assert cls(of=of)(answer, batch) == cls()(Restoration(picture), batch)
+        assert cls(of=of)(Restoration(picture), batch) == cls()(Restoration(picture), batch)
+    with pytest.raises(UserError, match="of='mask' is unknown"):
+        cls(of="mask")
+
+
 def test_an_unknown_where_is_refused():
     with pytest.raises(UserError, match=r"mse: where='inside' is unknown; use one of"):
         losses.MSE(where="inside")

@@ -10,13 +10,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from clearmark.errors import UserError
+from clearmark.formation import blend
 from clearmark.models import ConvFC, ResNet, Restoration, UNet
+from clearmark.models.base import corrected
 
 CONF = Path(__file__).parents[1] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 ACTIVATIONS = sorted(path.stem for path in (CONF / "activation").glob("*.yaml"))
 NARROW = {
-    "conv_fc": {"widths": [4, 8], "hidden": 32, "patch": 8},
+    "conv_fc": {"widths": [4, 8], "hidden": 32, "patch": 8, "overlap": 2},
     "resnet": {"width": 8, "dilations": [1, 2]},
     "unet": {"widths": [8, 8, 16]},
 }
@@ -121,7 +124,7 @@ def test_one_batch_can_be_learnt(model):
     marked = clean * (1 - 0.6 * mask) + 0.6 * mask
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     losses = []
-    for _ in range(60):
+    for _ in range(120):
         optimizer.zero_grad()
         loss = loss_of(network(marked), clean, mask)
         loss.backward()
@@ -210,3 +213,39 @@ def test_widths_and_depths_are_those_asked_for():
     assert len(UNet(nn.ReLU, widths=(4, 8)).encoders) == 2
     assert len(ResNet(nn.ReLU, width=4, dilations=(1, 2, 4)).blocks) == 3
     assert ConvFC(nn.ReLU, widths=(4, 4), hidden=8, patch=16).patch == 16
+
+
+def test_the_correction_is_the_inverse_of_the_formation_model():
+    """Gain a / (1 - a) and offset -gain W, where the mask is sure, give the clean picture back."""
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(2, 3, 24, 32, generator=generator)
+    mask = torch.zeros(2, 1, 24, 32)
+    mask[..., 8:16, 4:28] = 1
+    opacity, colour = 0.4 * mask, torch.tensor([0.9, 0.5, 0.1]).view(1, 3, 1, 1)
+    marked = blend(clean, opacity, colour)
+    gain = opacity / (1 - opacity)
+    # The network sees the picture around 1/2, so the offset is that of the colour around 1/2.
+    maps = torch.cat([gain, -gain * (colour - 0.5)], 1)
+    restored = corrected(marked, maps, 100 * (mask - 0.5))
+    for picture in (restored.image, restored.filled):
+        torch.testing.assert_close(picture, clean, atol=1e-5, rtol=0)
+
+
+def test_a_picture_without_a_sure_patch_is_left_nearly_alone():
+    marked = torch.full((1, 3, 64, 64), 0.5)
+    maps, unsure = torch.ones(1, 4, 64, 64), torch.full((1, 1, 64, 64), -3.0)
+    alone = corrected(marked, maps, unsure)
+    assert (alone.filled - marked).abs().min() > 0.9
+    assert (alone.image - marked).abs().max() < 0.001
+    # One patch that is surely marked opens the gate, and for the whole picture.
+    unsure[..., 8:16, 8:16] = 10
+    opened = corrected(marked, maps, unsure)
+    torch.testing.assert_close(
+        opened.image[..., 8:16, 8:16], opened.filled[..., 8:16, 8:16], atol=1e-3, rtol=0
+    )
+    assert (opened.image - marked).abs().min() > 100 * (alone.image - marked).abs().max()
+
+
+def test_patches_that_overlap_too_far_are_refused():
+    with pytest.raises(UserError, match=r"model.overlap=5 .* model.patch=8; use 4 or less"):
+        ConvFC(nn.ReLU, widths=(4,), hidden=8, patch=8, overlap=5)

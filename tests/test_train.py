@@ -253,7 +253,7 @@ def test_all_pairs_of_choices_make_a_step(optimizer, batch):
     made = OmegaConf.load(conf / "optimizer" / f"{optimizer}.yaml")
     made = instantiate(made.optimizer if "optimizer" in made else made)
     narrow = {
-        "conv_fc": {"widths": [4, 4], "hidden": 16, "patch": 8},
+        "conv_fc": {"widths": [4, 4], "hidden": 16, "patch": 8, "overlap": 2},
         "resnet": {"width": 4, "dilations": [1, 2]},
         "unet": {"widths": [4, 8]},
     }

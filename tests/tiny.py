@@ -18,7 +18,7 @@ SMALL = [
     *("+callbacks.panels.pictures=2", "threads=1", "print_config=false"),
 ]
 NARROW = {
-    "conv_fc": ["model.widths=[4,4]", "model.hidden=16", "model.patch=8"],
+    "conv_fc": ["model.widths=[4,4]", "model.hidden=16", "model.patch=8", "model.overlap=2"],
     "resnet": ["model.width=4", "model.dilations=[1,2]"],
     "unet": ["model.widths=[4,8]"],
 }

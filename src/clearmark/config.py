@@ -20,6 +20,7 @@ from torch import nn
 
 from clearmark.errors import UserError
 from clearmark.losses import MaskLoss
+from clearmark.metrics import NAMES
 
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 TRUSTED = ("clearmark.models.", "torch.nn.")
@@ -27,12 +28,20 @@ PLAIN = (bool, int, float, str)
 
 
 def register_resolvers() -> None:
-    """Make ``${ceil_div:a,b}`` known to configs: a / b, rounded up; null while a is not known."""
+    """Make known to configs what they compute.
+
+    ``${ceil_div:a,b}``: a / b, rounded up; null while a is not known.
+    ``${has_momentum:optimizer}``: whether its config has a momentum or a first beta above 0.
+    """
 
     def ceil_div(a: int | None, b: int) -> int | None:
         return None if a is None else math.ceil(a / b)
 
+    def has_momentum(optimizer: DictConfig) -> bool:
+        return bool(optimizer.get("momentum") or (optimizer.get("betas") or [0])[0])
+
     OmegaConf.register_new_resolver("ceil_div", ceil_div, replace=True)
+    OmegaConf.register_new_resolver("has_momentum", has_momentum, replace=True)
 
 
 def check(cfg: DictConfig) -> None:
@@ -46,6 +55,10 @@ def check(cfg: DictConfig) -> None:
     trainer = cfg.get("trainer")
     if trainer is None:
         return
+    known = [f"test/{name}" for name in NAMES]
+    if "objective" in cfg and cfg.objective not in known:
+        near = difflib.get_close_matches(str(cfg.objective), known, 1) or ["test/psnr_gain"]
+        raise UserError(f"objective={cfg.objective} is no test figure; use objective={near[0]}")
     if trainer.precision == "16-mixed" and _on_cpu(trainer):
         raise UserError(
             "precision=16 needs a GPU: half-precision convolutions do not run on a CPU; "

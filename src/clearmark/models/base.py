@@ -35,10 +35,6 @@ class Restoration(NamedTuple):
 MAPS = 4
 """What a network predicts per pixel to undo a mark: a gain, and an offset for each colour."""
 
-UNLIKELY = -2.0
-"""Where mask logits start: a mark is rather not there."""
-
-
 PATCH = 8
 """Side in pixels of the patch that has to look marked before anything is changed."""
 
@@ -51,10 +47,11 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
     over a mark however rich the photo's texture is, which makes them easy to predict, and the mask
     decides where they count:
 
-        image = marked + sure^2 * mask * (gain * (marked - 1/2) + offset)
+        filled = marked + gain * (marked - 1/2) + offset
+        image = marked + (sure * mask)^2 * (filled - marked)
 
-    ``sure`` is the mask's highest mean over a patch, one number a picture: a picture without one
-    patch that is surely marked is left alone, instead of being touched a little everywhere.
+    ``sure`` is the mask's highest mean over a patch, one number a picture: the picture is touched
+    where the network is sure of a mark, instead of a little everywhere.
 
     Args:
         marked: (B, 3, H, W).
@@ -68,7 +65,7 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
     mask = torch.sigmoid(mask_logits)
     patch = (min(PATCH, mask.shape[-2]), min(PATCH, mask.shape[-1]))
     sure = F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
-    image = torch.addcmul(marked, sure.square() * mask, correction)
+    image = torch.addcmul(marked, (sure * mask).square(), correction)
     return Restoration(image, mask_logits, filled)
 
 
@@ -89,7 +86,7 @@ class Correction(nn.Module):
         nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
         self.mask = nn.Conv2d(channels, scale**2, 1) if mask else None
         if self.mask is not None:
-            nn.init.constant_(self.mask.bias, UNLIKELY)  # type: ignore[arg-type]
+            nn.init.zeros_(self.mask.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, marked: Tensor) -> Restoration:
         """Features (B, channels, H / scale, W / scale), rounded up, and marked (B, 3, H, W)."""

@@ -1,8 +1,8 @@
 """The plain network of the textbooks: convolution, pooling, fully connected layers.
 
 A fully connected layer has one weight per input pixel, so it needs an input of a fixed size. The
-picture is therefore cut into overlapping patches, each is restored on its own, and the overlaps are
-averaged with weights that fall towards a patch's rim.
+picture is therefore cut into overlapping patches, each is restored on its own, and where patches
+overlap one fades into the next.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearmark.models.base import MAPS, UNLIKELY, Restoration, corrected
+from clearmark.errors import UserError
+from clearmark.models.base import MAPS, Restoration, corrected
 
 
 class ConvFC(nn.Module):
@@ -23,7 +24,8 @@ class ConvFC(nn.Module):
         activation: builds the activation that follows each hidden layer.
         widths: channels of the convolutions, each followed by 2x2 max pooling.
         hidden: neurons of the hidden fully connected layer.
-        patch: patch side in pixels, a multiple of ``2 ** len(widths)`` and of 2.
+        patch: patch side in pixels, a multiple of ``2 ** len(widths)``.
+        overlap: pixels that neighbouring patches share, at most half a patch.
         mask: predict where the mark is.
     """
 
@@ -35,10 +37,16 @@ class ConvFC(nn.Module):
         widths: tuple[int, ...] = (16, 32, 32),
         hidden: int = 256,
         patch: int = 32,
+        overlap: int = 8,
         mask: bool = True,
     ) -> None:
         super().__init__()
-        self.patch, self.stride, self.has_mask = patch, patch // 2, mask
+        if not 0 <= overlap <= patch // 2:
+            raise UserError(
+                f"model.overlap={overlap} does not fit model.patch={patch}; "
+                f"use {patch // 2} or less"
+            )
+        self.patch, self.overlap, self.has_mask = patch, overlap, mask
         layers: list[nn.Module] = []
         for before, width in zip((3, *widths), widths, strict=False):
             layers += [nn.Conv2d(before, width, 3, padding=1), activation(), nn.MaxPool2d(2)]
@@ -51,30 +59,28 @@ class ConvFC(nn.Module):
         nn.init.zeros_(self.maps.bias)
         if mask:
             self.mask = nn.Linear(hidden, patch**2)
-            nn.init.constant_(self.mask.bias, UNLIKELY)
-        rise = torch.hann_window(patch, periodic=True) + 1e-3
-        self.register_buffer("window", torch.outer(rise, rise), persistent=False)
+            nn.init.zeros_(self.mask.bias)
+        inside = torch.arange(patch) + 0.5
+        fade = (torch.minimum(inside, patch - inside) / max(overlap, 1)).clamp(max=1)
+        self.register_buffer("window", torch.outer(fade, fade), persistent=False)
 
     def forward(self, marked: Tensor) -> Restoration:
         """Restore (B, 3, H, W)."""
         height, width = marked.shape[-2:]
-        # Half a patch of rim all around, so that every pixel lies in four patches.
-        right, down = (self.stride - side % self.stride for side in (width, height))
-        rim = (self.stride, self.stride + right, self.stride, self.stride + down)
-        grown = F.pad(marked, rim, mode="replicate")
-        patches = F.unfold(grown, self.patch, stride=self.stride)  # (B, 3 * patch^2, N)
+        rim, stride = self.overlap, self.patch - self.overlap
+        right, down = (rim + -(side + rim) % stride for side in (width, height))
+        grown = F.pad(marked, (rim, right, rim, down), mode="replicate")
+        patches = F.unfold(grown, self.patch, stride=stride)  # (B, 3 * patch^2, N)
         batch, _, count = patches.shape
         patches = patches.transpose(1, 2).reshape(batch * count, 3, self.patch, self.patch)
         hidden = self.layers(patches - 0.5)
-        cut = (
-            ...,
-            slice(self.stride, self.stride + height),
-            slice(self.stride, self.stride + width),
-        )
         shape = (batch, count, grown.shape[-2], grown.shape[-1])
-        maps = self._joined(self.maps(hidden), shape)[cut]
-        logits = self._joined(self.mask(hidden), shape)[cut] if self.has_mask else None
-        return corrected(marked, maps, logits)
+
+        def full(patches: Tensor) -> Tensor:
+            return self._joined(patches, shape)[..., rim : rim + height, rim : rim + width]
+
+        logits = full(self.mask(hidden)) if self.has_mask else None
+        return corrected(marked, full(self.maps(hidden)), logits)
 
     def _joined(self, patches: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         """Weighted mean of overlapping patches (B * N, C * patch^2) as a picture (B, C, H, W)."""
@@ -84,6 +90,6 @@ class ConvFC(nn.Module):
         columns = columns.flatten(2).transpose(1, 2)
 
         def fold(values: Tensor) -> Tensor:
-            return F.fold(values, (height, width), self.patch, stride=self.stride)
+            return F.fold(values, (height, width), self.patch, stride=self.patch - self.overlap)
 
         return fold(columns) / fold(weights[None, :, None].expand(1, -1, count))

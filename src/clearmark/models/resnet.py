@@ -24,7 +24,7 @@ class ResNet(nn.Module):
     def __init__(
         self,
         activation: Callable[[], nn.Module],
-        width: int = 64,
+        width: int = 32,
         dilations: tuple[int, ...] = (1, 2, 4, 8, 4, 2, 1),
         scale: int = 4,
         mask: bool = True,

@@ -68,9 +68,9 @@ class Context(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(2 * channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
-        )
+        last = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(last.weight)
+        self.layers = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), nn.ReLU(), last)
 
     def forward(self, features: Tensor) -> Tensor:
         mean = features.mean((2, 3), keepdim=True)

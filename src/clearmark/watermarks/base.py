@@ -114,13 +114,8 @@ class Mark(A.ImageOnlyTransform):
     ) -> dict[str, Any]:
         shape = data["image"].shape[:2]
         sketch = self.decorate(self.tint(self.sketch(shape, data["assets"])))
-        strength = data.get("strength", 0.0)
-        layer = self.place(self.turn(sketch), shape, self.draw_opacity(strength))
+        layer = self.place(self.turn(sketch), shape, self.py_random.uniform(*self.opacity))
         return {"layer": layer, "below": data.get("opacity")}
-
-    def draw_opacity(self, strength: float) -> float:
-        """An opacity from the range; ``strength`` in [0, 1] moves it towards fully opaque."""
-        return self.py_random.uniform(*self.opacity) * (1 - strength) + strength
 
     def tint(self, sketch: Sketch) -> Tinted:
         """Give the sketch one colour, unless it keeps its own."""
