@@ -73,9 +73,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
         raise KeyboardInterrupt(checkpoint.last_model_path) from stop
     figures = {**tested} | results.cost(network) | callbacks["pace"].figures()
     figures["wall_seconds"] = time.perf_counter() - began
-    runs.write_json(folder / "results.json", figures)
-    results.show(figures, f"Test split: photos and marks never seen ({folder})")
-    print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
+    if trainer.is_global_zero:
+        runs.write_json(folder / "results.json", figures)
+        results.show(figures, f"Test split: photos and marks never seen ({folder})")
+        print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
     return figures
 
 
