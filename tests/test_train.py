@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import pickle
 import subprocess
 import sys
 import warnings
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from clearmark import runs
+from clearmark.callbacks import WholeCheckpoints
 from clearmark.config import build_network, create
 from clearmark.data import as_tensors
 from clearmark.removal import Removal
@@ -291,3 +293,13 @@ def test_a_multirun_leaves_a_folder_for_each_job(photos, tmp_path):
     names = [OmegaConf.load(tmp_path / n / "config.yaml").name for n in ("0", "1")]
     assert "loss=removal" in names[0]
     assert "loss=mae" in names[1]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    files = WholeCheckpoints()
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    files.save_checkpoint({"epoch": 1}, path)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="pickle"):
+        files.save_checkpoint({"epoch": 2, "broken": lambda: None}, path)
+    assert files.load_checkpoint(path) == {"epoch": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from clearmark.data.marked import as_tensors
@@ -42,6 +44,21 @@ class Checkpoints(ModelCheckpoint):
     def _keep_last(self, trainer: L.Trainer) -> None:
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)
         trainer.save_checkpoint(self.last_model_path)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a full disk leaves no half of one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        beside = Path(f"{path}.part")
+        try:
+            super().save_checkpoint(checkpoint, beside, storage_options)
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 class Pace(L.Callback):
