@@ -3,5 +3,6 @@
 from clearmark.data.datamodule import PhotosModule
 from clearmark.data.marked import EpochSampler, MarkedPhotos, as_tensors
 from clearmark.data.photos import Photos
+from clearmark.data.splits import SplitsModule
 
-__all__ = ["EpochSampler", "MarkedPhotos", "Photos", "PhotosModule", "as_tensors"]
+__all__ = ["EpochSampler", "MarkedPhotos", "Photos", "PhotosModule", "SplitsModule", "as_tensors"]

@@ -1,4 +1,4 @@
-"""The LightningDataModule: three splits of marked photos that share neither photos nor marks."""
+"""Clean photos, marked on the fly: three splits that share neither photos nor marks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import albumentations as A
-import lightning as L
-from torch.utils.data import DataLoader
 
-from clearmark.data.marked import EpochSampler, MarkedPhotos, Sample, Transform
+from clearmark.data.marked import MarkedPhotos, Transform
 from clearmark.data.photos import Photos, list_photos, split_of
+from clearmark.data.splits import SplitsModule
 from clearmark.errors import UserError
 from clearmark.watermarks import MarkAssets
 from clearmark.watermarks.assets import EMBEDDED
 
 
-class PhotosModule(L.LightningDataModule):
+class PhotosModule(SplitsModule):
     """Marks clean photos on the fly.
 
     Args:
@@ -62,22 +61,14 @@ class PhotosModule(L.LightningDataModule):
         seed: int = 0,
         eval_seed: int = 0,
     ) -> None:
-        super().__init__()
+        samples = {"train": samples_per_epoch, "val": val_samples, "test": test_samples}
+        super().__init__(samples, batch_size, eval_batch_size, workers, fresh_each_epoch)
         if crop > size:
             raise UserError(f"data.crop={crop} exceeds data.size={size}; use {size} or less")
         self.watermark, self.root, self.augment = watermark, root, list(augment)
         self.size, self.crop, self.on_mark, self.unmarked = size, crop, on_mark, unmarked
-        self.short_side, self.cache_mb, self.workers = max(short_side, size), cache_mb, workers
-        self.samples = {"train": samples_per_epoch, "val": val_samples, "test": test_samples}
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.fresh_each_epoch, self.seed, self.eval_seed = fresh_each_epoch, seed, eval_seed
-        self.datasets: dict[str, MarkedPhotos] = {}
-
-    def setup(self, stage: str) -> None:
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}[stage]
-        for split in splits:
-            if split not in self.datasets:
-                self.datasets[split] = self.dataset(split)
+        self.short_side, self.cache_mb = max(short_side, size), cache_mb
+        self.seed, self.eval_seed = seed, eval_seed
 
     def dataset(self, split: str) -> MarkedPhotos:
         """The samples of a split: augmented and cropped for train, whole for val and test."""
@@ -111,32 +102,3 @@ class PhotosModule(L.LightningDataModule):
         if not len(photos):
             raise UserError(f"all {len(paths)} photos of the split '{split}' are broken")
         return photos
-
-    @property
-    def broken(self) -> dict[Path, str]:
-        """The photos that were left out so far, each with the reason."""
-        return {p: why for d in self.datasets.values() for p, why in d.photos.broken.items()}
-
-    def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("train", self.batch_size, self.workers)
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", self.eval_batch_size, 0)
-
-    def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("test", self.eval_batch_size, 0)
-
-    def _loader(self, split: str, batch_size: int, workers: int) -> DataLoader[Sample]:
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        fresh = self.fresh_each_epoch and split == "train"
-        return DataLoader(
-            self.datasets[split],
-            batch_size=batch_size,
-            sampler=EpochSampler(self.samples[split], rank, world, fresh),
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-            drop_last=split == "train",
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-        )

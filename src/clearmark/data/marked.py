@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import albumentations as A
@@ -55,6 +56,11 @@ class MarkedPhotos(Dataset[Sample]):
         self.photos, self.assets, self.seed = photos, assets, seed
         self.geometry, self.watermark, self.unmarked = geometry, watermark, unmarked
         self.crop, self.on_mark, self.in_order = crop, on_mark, in_order
+
+    @property
+    def broken(self) -> dict[Path, str]:
+        """The photos that were left out, each with the reason."""
+        return self.photos.broken
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
@@ -128,11 +134,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def as_tensors(samples: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Collated uint8 samples as a batch: (B, C, H, W) in [0, 1], channels last, and the mask.
 
-    It runs on the device, since bytes travel four times faster than floats.
+    The mask is the sample's own, or where the opacity is visible. This runs on the device, since
+    bytes travel four times faster than floats.
     """
     batch = {
-        key: (values[..., None] if values.ndim == 3 else values).permute(0, 3, 1, 2).to(dtype) / 255
+        key: (values[..., None] if values.ndim == 3 else values)
+        .permute(0, 3, 1, 2)
+        .to(dtype)
+        .div_(255)
         for key, values in samples.items()
     }
-    batch["mask"] = visible(batch["opacity"]).to(dtype)
+    if "mask" not in batch:
+        batch["mask"] = visible(batch["opacity"]).to(dtype)
     return batch
