@@ -16,7 +16,6 @@ from clearmark import cli
 from clearmark.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
 PATHS = ("ckpt", "input", "output")
@@ -28,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     """Restore the pictures; exit status 1 if some of them were broken."""
     broken = predict(cfg)
     for path, reason in broken.items():
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+        print(f"skipped {_shown(path)}: {reason}", file=sys.stderr)
     if broken:
         sys.exit(1)
 
@@ -42,8 +41,10 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     import torch
     from rich.progress import track
 
-    from clearmark import runs
+    from clearmark import pictures, runs
+    from clearmark.limits import check_numbers
 
+    check_numbers(cfg)
     ckpt, source, target = (cli.path(cfg, key) for key in PATHS)
     jobs = dict(_jobs(source, target))
     _refuse(jobs, cfg.overwrite, cfg.save_mask)
@@ -54,9 +55,13 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     broken = {}
     files = track(jobs, "restoring") if source.is_dir() else jobs
     for path in files:
-        reason = _restore_file(network, path, jobs[path], cfg.save_mask)
-        if reason:
-            broken[path] = reason
+        try:
+            losses = _restore_file(network, path, jobs[path], cfg)
+        except pictures.PictureError as error:
+            broken[path] = str(error)
+            continue
+        for loss in losses:
+            print(f"{_shown(jobs[path])}: {loss}")
     print(f"restored {len(jobs) - len(broken)} of {len(jobs)}: {target}")
     return broken
 
@@ -74,10 +79,11 @@ def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
         raise UserError(f"output={target} is a file; a folder needs a folder to go to")
     if target.resolve() == source.resolve():
         raise UserError(f"output={target} is the input; give another folder")
-    found = False
+    found, results = False, os.path.realpath(target)
     for path in sorted(source.rglob("*")):
-        inside = path.resolve().is_relative_to(target.resolve())
-        if path.suffix.lower() in KINDS and path.is_file() and path.name[0] != "." and not inside:
+        inside = Path(os.path.realpath(path)).is_relative_to(results)
+        there = path.is_file() or (path.is_symlink() and not path.exists())  # to say so of a loop
+        if path.suffix.lower() in KINDS and there and path.name[0] != "." and not inside:
             found = True
             yield path, target / path.relative_to(source)
     if not found:
@@ -86,8 +92,16 @@ def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
     """Make sure that no file of the user's is lost."""
+    from clearmark import pictures
+
     targets = [file for target in jobs.values() for file in _written(target, save_mask)]
-    inputs = {_identity(path) for path in jobs}
+    for target in jobs.values():
+        above = next(folder for folder in target.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise UserError(f"output={target}: {above} is a file and no directory")
+        if not os.access(above, os.W_OK):
+            raise UserError(f"output={target}: nothing can be written to {above}")
+    inputs = {_identity(path) for path in jobs if path.exists()}
     for target, times in Counter(targets).items():
         if times > 1:
             raise UserError(f"two results would be written to {target}; rename one of the inputs")
@@ -97,7 +111,7 @@ def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
             raise UserError(f"output={target} is an input; give another name or folder")
         if not overwrite:
             raise UserError(f"output={target} exists; add overwrite=true to replace it")
-    if len(jobs) == 1 and not _writable(targets[0]):
+    if len(jobs) == 1 and not pictures.writable(targets[0]):
         raise UserError(f"output={targets[0]}: pictures of that kind cannot be written; use .png")
 
 
@@ -111,15 +125,6 @@ def _written(target: Path, save_mask: bool) -> list[Path]:
     return [target, target.with_name(f"{target.stem}_mask.png")] if save_mask else [target]
 
 
-def _writable(path: Path) -> bool:
-    import cv2
-
-    try:
-        return bool(cv2.haveImageWriter(str(path)))
-    except cv2.error:  # a format that this build of OpenCV knows, but is told not to use
-        return False
-
-
 def _device(name: str | None) -> str:
     import torch
 
@@ -131,42 +136,29 @@ def _device(name: str | None) -> str:
         raise UserError(f"device={name} cannot be used here; try device=cpu") from error
 
 
-def _restore_file(network: nn.Module, path: Path, target: Path, save_mask: bool) -> str | None:
-    """Restore one file; returns the reason if that could not be done."""
-    from clearmark.data.photos import defect, read_photo
+def _restore_file(network: nn.Module, path: Path, target: Path, cfg: DictConfig) -> tuple[str, ...]:
+    """Restore one file; returns what of it could not be kept.
+
+    Raises:
+        pictures.PictureError: the file is broken, or the result cannot be written.
+    """
+    from clearmark import pictures
     from clearmark.inference import restore
 
-    reason = defect(path)
-    image = None if reason else read_photo(path)
-    if image is None:
-        return reason or "cannot be decoded"
-    restored, mask = restore(network, image)
+    picture = pictures.fitting(pictures.read(path, cfg.megapixels), target.suffix)
+    restored, mask = restore(network, picture.pixels)
     try:
-        _write(target, restored[..., ::-1])
-        if save_mask and mask is not None:
-            _write(_written(target, True)[1], (mask * 255).round().astype("uint8"))
+        pictures.write(target, restored, picture.alpha)
+        if cfg.save_mask and mask is not None:
+            pictures.write(_written(target, True)[1], (mask * 255).round().astype("uint8"))
     except OSError as error:
-        return f"cannot write {target}: {error.strerror or error}"
-    return None
+        raise pictures.PictureError(f"cannot write {target}: {error.strerror or error}") from error
+    return picture.losses
 
 
-def _write(path: Path, image: np.ndarray) -> None:
-    """Write beside and rename, so that a file is whole or not there."""
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    try:
-        data = cv2.imencode(path.suffix, image, options)[1]
-    except cv2.error as error:
-        raise OSError(f"pictures of the kind {path.suffix} cannot be written") from error
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(data.tobytes())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def _shown(path: Path) -> str:
+    """A name that does nothing to a terminal, whoever gave it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 if __name__ == "__main__":

@@ -41,11 +41,23 @@ def test_the_default_passes():
         (["+trainer.max_epoch=3"], "trainer.max_epoch=3: .*did you mean max_epochs?"),
         (["+callbacks.panels.picture=3"], "callbacks.panels.picture=3: .*did you mean pictures?"),
         (["watermark=text", "+watermark.opacty=1"], "watermark.opacty=1: .*did you mean opacity?"),
-        (["data.batch_size=abc"], "data.batch_size=abc is str; give it as int"),
-        (["data.batch_size=2.5"], "data.batch_size=2.5 is float; give it as int"),
-        (["data.batch_size=true"], "data.batch_size=True is bool; give it as int"),
-        (["data.batch_size=null"], "data.batch_size=None is NoneType; give it as int"),
-        (["data.unmarked=no_number"], "data.unmarked=no_number is str; give it as float"),
+        (["data.batch_size=abc"], "data.batch_size=abc is not allowed; give a whole number, 1"),
+        (["data.batch_size=2.5"], "data.batch_size=2.5 is not allowed; give a whole number"),
+        (["data.batch_size=true"], "data.batch_size=true is not allowed; give a whole number"),
+        (["data.batch_size=null"], "data.batch_size=null is not allowed; give a whole number"),
+        (
+            ["data.unmarked=no_number"],
+            "data.unmarked=no_number is not allowed; give a number, 0 to",
+        ),
+        (["data.unmarked=nan"], "data.unmarked=nan is not allowed; give a number, 0 to 1"),
+        (
+            ["data.samples_per_epoch=null"],
+            "data.samples_per_epoch=null is no value; give it as int",
+        ),
+        (
+            ["model.convolutions=true"],
+            "model.convolutions=true is not allowed; give a whole number",
+        ),
         (["model.mask=maybe"], "model.mask=maybe is str; give it as bool"),
         (
             ["activation._target_=torch.nn.Rellu"],

@@ -13,6 +13,7 @@ from PIL import Image
 from clearmark.data import EpochSampler, MarkedPhotos, Photos, PhotosModule, as_tensors
 from clearmark.data.photos import list_photos, padded, read_photo, split_of
 from clearmark.errors import UserError
+from clearmark.formation import blend_linear
 from clearmark.watermarks import Logo, MarkAssets, Text, Tiled
 
 NAMES = [f"photo{number:02}.png" for number in range(40)]
@@ -153,6 +154,18 @@ def test_a_sample_is_the_formation_model(folder):
         assert np.abs(formed - sample["marked"]).max() <= 0.51
         unmarked += not opacity.any()
     assert 2 <= unmarked <= 20
+
+
+def test_a_share_of_the_samples_is_blended_in_linear_light(folder):
+    plain, half, linear = (module(folder, linear=p).datasets["train"] for p in (0.0, 0.5, 1.0))
+    of_light = 0
+    for index in range(20):
+        sample = linear[0, index]
+        layers = (sample["clean"] / 255, sample["opacity"][..., None] / 255, sample["colour"] / 255)
+        assert np.abs(255 * blend_linear(*layers) - sample["marked"]).max() <= 0.6
+        if (sample["marked"] != plain[0, index]["marked"]).any():
+            of_light += bool((sample["marked"] == half[0, index]["marked"]).all())
+    assert 4 <= of_light <= 16
 
 
 def test_validation_pictures_are_whole_and_all_bear_marks(folder):

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from clearmark.formation import OPAQUE, VISIBLE, blend, invert, over, visible
+from clearmark.formation import (
+    OPAQUE,
+    VISIBLE,
+    blend,
+    blend_linear,
+    invert,
+    invert_linear,
+    over,
+    to_linear,
+    to_srgb,
+    visible,
+)
 
 SIDE = 4
 SHAPES = {"picture": (SIDE, SIDE, 3), "map": (SIDE, SIDE, 1)}
@@ -85,3 +96,34 @@ def test_the_mask_begins_above_one_level_of_255(dtype):
     assert VISIBLE == 1 / 255
     np.testing.assert_array_equal(visible(levels), np.arange(256) > 1)
     np.testing.assert_array_equal(visible(torch.from_numpy(levels)).numpy(), np.arange(256) > 1)
+
+
+@given(values("picture"))
+def test_light_and_srgb_undo_each_other(picture):
+    light = to_linear(picture)
+    np.testing.assert_allclose(to_srgb(light), picture, atol=1e-7)
+    np.testing.assert_allclose(to_linear(torch.from_numpy(picture)).numpy(), light, atol=1e-12)
+    back = to_srgb(torch.from_numpy(light)).numpy()
+    np.testing.assert_allclose(back, to_srgb(light), atol=1e-12)
+
+
+def test_light_of_known_values():
+    srgb = np.array([0, 0.02, 0.5, 188 / 255, 1])
+    known = [0, 0.02 / 12.92, 0.21404114, 0.50288646, 1]
+    np.testing.assert_allclose(to_linear(srgb), known, atol=1e-7)
+
+
+@given(values("picture"), values("map", OPAQUE - 1e-9), values("picture"))
+def test_a_mark_in_linear_light_comes_off_again(clean, opacity, colour):
+    marked = blend_linear(clean, opacity, colour)
+    np.testing.assert_allclose(invert_linear(marked, opacity, colour), clean, atol=1e-6)
+
+
+@given(values("picture"), values("map"), values("picture"))
+def test_linear_light_lightens_more_and_agrees_at_the_ends(clean, opacity, colour):
+    linear = blend_linear(clean, opacity, colour)
+    assert (linear >= blend(clean, opacity, colour) - 1e-7).all()  # to_linear is convex
+    none, full = np.zeros(SHAPES["map"]), np.ones(SHAPES["map"])
+    np.testing.assert_allclose(blend_linear(clean, none, colour), clean, atol=1e-7)
+    np.testing.assert_allclose(blend_linear(clean, full, colour), colour, atol=1e-7)
+    np.testing.assert_allclose(blend_linear(clean, opacity, clean), clean, atol=1e-7)

@@ -41,6 +41,8 @@ def resolver():
 def optimizer_of(path):
     """The optimizer's node, which a global package nests one deeper."""
     cfg = OmegaConf.load(path)
+    if "fused" in cfg:
+        cfg.fused = True  # asks for the trainer's precision
     return cfg.optimizer if "optimizer" in cfg else cfg
 
 
@@ -150,6 +152,7 @@ def test_scheduler_lasts_the_run_and_ends_no_higher_than_it_may(path, optimizer,
     cfg = OmegaConf.create(
         {
             "total_steps": 50,
+            "trainer": {"precision": "32-true"},
             "optimizer": OmegaConf.load(CONF / f"optimizer/{optimizer}.yaml"),
             "scheduler": OmegaConf.load(path),
         }
@@ -174,6 +177,7 @@ def test_one_cycle_moves_the_momentum_that_there_is(optimizer, cycles, resolver)
     cfg = OmegaConf.create(
         {
             "total_steps": 50,
+            "trainer": {"precision": "32-true"},
             "optimizer": OmegaConf.load(CONF / f"optimizer/{optimizer}.yaml"),
             "scheduler": OmegaConf.load(CONF / "scheduler/one_cycle.yaml"),
         }
@@ -203,7 +207,10 @@ def test_precision_is_one_the_trainer_knows(path):
 
 GROUPS = ("model", "data", "watermark", "trainer", "logger", "callbacks", "precision")
 OTHERS = ("activation", "loss", "optimizer", "scheduler")
-NEEDED = {"data=folder": ["data.root=photos"], "precision=16": ["trainer=gpu"]}
+ROOTED = ("folder", "shards", "clwd", "lvw", "logo", "ilaw", "prwd", "pairs")
+NEEDED = {f"data={name}": ["data.root=photos"] for name in ROOTED} | {
+    "precision=16": ["trainer=gpu"]
+}
 
 
 @pytest.mark.parametrize(
@@ -227,5 +234,5 @@ def test_every_choice_says_what_it_is(path):
 
 
 def test_a_group_has_no_stray_file():
-    known = {*GROUPS, *OTHERS, "experiment"}
+    known = {*GROUPS, *OTHERS, "experiment", "markbench"}
     assert {path.name for path in CONF.iterdir() if path.is_dir()} <= known

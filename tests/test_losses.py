@@ -14,6 +14,7 @@ from clearmark.models.base import Restoration
 PIXEL_LOSSES = [
     losses.MSE,
     losses.MAE,
+    losses.RMSE,
     losses.Charbonnier,
     losses.CrossEntropy,
     losses.SSIMLoss,
@@ -74,6 +75,15 @@ def test_closed_forms():
     # Two even pictures have no structure; what is left is SSIM's luminance term.
     luminance = (2 * 0.7 * 0.2 + 1e-4) / (0.7**2 + 0.2**2 + 1e-4)
     assert scalar(losses.SSIMLoss(), 0.7, 0.2) == pytest.approx(1 - luminance, abs=1e-4)
+
+
+def test_rmse_is_the_figure_that_is_reported(batch, restored):
+    inside = Restoration(restored.image.clamp(0, 1))
+    figures = per_image(inside, batch)
+    assert losses.RMSE(eps=0)(inside, batch) == pytest.approx(figures["rmse"].mean() / 255)
+    rmsew = figures["rmsew"].nanmean() / 255  # the third picture bears no mark and has none
+    assert losses.RMSE(eps=0, where="marked")(inside, batch) == pytest.approx(rmsew)
+    assert losses.RMSE(eps=0.1)(inside, batch) < losses.RMSE(eps=0)(inside, batch)
 
 
 def test_edge_sees_a_line_on_both_sides():

@@ -11,8 +11,22 @@ from omegaconf import OmegaConf
 
 from clearmark.data import PhotosModule
 from clearmark.errors import UserError
-from clearmark.formation import blend
-from clearmark.watermarks import Logo, MarkAssets, Sketch, Stamp, Text, Tiled
+from clearmark.formation import blend, blend_linear, over
+from clearmark.watermarks import (
+    Band,
+    Lines,
+    Logo,
+    MarkAssets,
+    Several,
+    Shape,
+    Sketch,
+    Stamp,
+    Text,
+    Tiled,
+    finishes,
+)
+from clearmark.watermarks.finishes import Tinted
+from clearmark.watermarks.pixels import blended, blended_in_light, mixed, united
 from clearmark.watermarks.text import beside, lettering, stacked
 
 CONF = sorted((Path(__file__).parents[1] / "conf/watermark").glob("*.yaml"))
@@ -24,6 +38,11 @@ KINDS = {
     "tiled logo": lambda **mark: Tiled(Logo(size=(0.1, 0.3)), **mark),
     "ring": lambda **mark: Stamp(ring=1, **mark),
     "box": lambda **mark: Stamp(ring=0, **mark),
+    "shape": Shape,
+    "lines": lambda **mark: Lines(Text(size=(0.2, 0.5)), **{"size": (0.01, 0.02)} | mark),
+    "band": lambda **mark: Band(**{"size": (0.1, 0.3)} | mark),
+    "cut": lambda **mark: Logo(wordmark=0, at=["cut"], fit="free", **mark),
+    "soft": lambda **mark: Text(feather=0.5, fade=0.5, texture=0.5, **mark),
 }
 COMBINATIONS = {
     "one of": lambda: A.OneOf([make() for make in KINDS.values()], p=1),
@@ -146,7 +165,7 @@ def test_no_picture_is_too_small(kind, shape, assets):
 
 def sketched(mark, shape, assets, seed):
     mark.set_random_state(np.random.default_rng(seed), random.Random(seed))
-    return mark.sketch(shape, assets)
+    return mark.sketch(shape, assets, mark.size[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -285,7 +304,7 @@ def test_an_opacity_that_is_no_range_is_refused(opacity):
 
 
 def test_an_unknown_colour_is_refused():
-    with pytest.raises(UserError, match=r"red.*white, grey, black, any, own"):
+    with pytest.raises(UserError, match=r"red.*white, grey, black, shade, any, own"):
         Logo(colours={"red": 1})
 
 
@@ -312,7 +331,7 @@ def test_every_choice_marks_photos(path, photo, assets):
     for seed in range(20):
         made = put(mark, photo, assets, seed)
         assert made["opacity"].any()
-        assert np.abs(formed(photo, made) - made["image"]).max() <= 2
+        assert np.abs(formed(photo, made) - made["image"]).max() <= 3
 
 
 def test_mixed_puts_one_to_three_marks(photo, assets, monkeypatch):
@@ -328,7 +347,110 @@ def test_mixed_puts_one_to_three_marks(photo, assets, monkeypatch):
         count.clear()
         put(mark, photo, assets, seed)
         totals.add(len(count))
-    assert totals == {1, 2, 3}
+    assert {1, 2, 3} <= totals  # motifs come in larger numbers
+
+
+def pictures(seed=0, shape=(40, 50)):
+    """Two pictures and two opacity maps, all kinds of values."""
+    generator = np.random.default_rng(seed)
+    maps = [generator.integers(0, 256, shape, np.uint8) for _ in range(2)]
+    maps[0][:5], maps[1][:, :5] = 0, 0
+    maps[0][5:9], maps[1][:, 5:9] = 255, 255
+    return [generator.integers(0, 256, (*shape, 3), np.uint8) for _ in range(2)], maps
+
+
+@pytest.mark.parametrize("one_colour", [False, True])
+def test_bytes_are_blended_as_the_formation_model_says(one_colour):
+    (clean, colour), (opacity, _) = pictures()
+    colour = colour[0, 0] if one_colour else colour
+    share = opacity[..., None] / 255
+    exact = blend(clean.astype(float), share, colour.astype(float))
+    assert np.abs(blended(clean, opacity, colour) - exact).max() <= 0.5 + 1e-9
+    exact = 255 * blend_linear(clean / 255, share, colour / 255)
+    assert np.abs(blended_in_light(clean, opacity, colour) - exact).max() <= 0.6
+
+
+def test_marks_of_bytes_are_laid_over_each_other_as_the_formation_model_says():
+    (lower_colour, upper_colour), (upper, lower) = pictures(1)
+    maps = [values / 255 for values in (upper[..., None], upper_colour, lower[..., None])]
+    total, colour = over(*maps, lower_colour / 255)
+    assert np.abs(united(upper, lower) - 255 * total[..., 0]).max() <= 0.5 + 1e-9
+    made = mixed(upper, upper_colour, lower, lower_colour)
+    # What counts is the colour that is seen: an eighth of a level of opacity shows little of it.
+    assert (np.abs(made - 255 * colour) * total).max() <= 1.5
+
+
+def test_opacity_and_colour_alone_are_what_they_are_beside_the_picture(photo, assets):
+    for kind in KINDS.values():
+        with_it = put(kind(), photo, assets, 5)
+        mark = kind()
+        mark.set_random_state(np.random.default_rng(5), random.Random(5))
+        alone = mark(
+            assets=assets, opacity=np.zeros(photo.shape[:2], np.uint8), colour=np.zeros_like(photo)
+        )
+        for key in ("opacity", "colour"):
+            np.testing.assert_array_equal(with_it[key], alone[key])
+
+
+def disc(side=81, radius=24):
+    rows, columns = np.mgrid[:side, :side] - side // 2
+    return Tinted(np.where(rows**2 + columns**2 < radius**2, 255, 0).astype(np.uint8), np.zeros(3))
+
+
+def test_feathered_edges_are_soft_and_keep_the_middle():
+    made = finishes.feathered(disc(), 4).matte.astype(int)
+    assert np.abs(np.diff(made[40])).max() < 60
+    assert made[40, 40] == 255
+    assert made.sum() == pytest.approx(disc().matte.sum(dtype=int), rel=0.03)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.0, np.pi / 2, 4.0])
+def test_a_fade_falls_evenly_in_its_direction(angle):
+    plain = Tinted(np.full((60, 60), 255, np.uint8), np.zeros(3))
+    made = finishes.faded(plain, angle, 0.3).matte.astype(float)
+    assert made.max() == 255
+    assert made.min() == pytest.approx(0.3 * 255, abs=2)
+    down, right = (np.gradient(made)[axis].mean() for axis in (0, 1))
+    assert np.arctan2(down, right) % (2 * np.pi) == pytest.approx(angle, abs=0.05)
+
+
+def test_texture_leaves_its_least_share():
+    noise = np.random.default_rng(0).random((8, 8), np.float32)
+    made = finishes.textured(disc(), noise, 0.4).matte
+    inside = made[disc().matte > 0]
+    assert inside.min() >= 0.4 * 255 - 1
+    assert made.max() == 255
+    assert inside.std() > 20
+    assert not made[disc().matte == 0].any()
+
+
+def test_a_coloured_icon_drawn_in_one_colour_keeps_its_features():
+    face = np.full((40, 40, 3), 240, np.uint8)
+    face[10:15, 10:15] = 20
+    made = finishes.engraved(np.full((40, 40), 255, np.uint8), face)
+    assert made[20, 20] == 255
+    assert 40 <= made[12, 12] <= 80
+    flat = np.full((40, 40), 200, np.uint8)
+    np.testing.assert_array_equal(finishes.engraved(flat, np.zeros_like(face)), flat)
+
+
+def test_several_draws_each_number_of_marks(photo, assets):
+    several = Several([Text(), Logo()], (2, 4), p=0.8)
+    count = []
+    for transform in several.transforms:
+        transform.sketch = lambda *a, draw=transform.sketch: count.append(1) or draw(*a)
+    totals = []
+    for seed in range(40):
+        count.clear()
+        put(several, photo, assets, seed)
+        totals.append(len(count))
+    assert set(totals) == {0, 2, 3, 4}
+
+
+@pytest.mark.parametrize("wrong", [{"at": ["top"]}, {"at": []}, {"fit": "round"}])
+def test_an_unknown_place_or_fit_is_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Logo(**wrong)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

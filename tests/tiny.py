@@ -15,6 +15,7 @@ SMALL = [
     *("trainer=debug", "trainer.detect_anomaly=false", "logger=csv", "~callbacks.progress"),
     *("data=folder", "data.size=64", "data.crop=32", "data.batch_size=2", "data.eval_batch_size=2"),
     *("data.samples_per_epoch=4", "data.val_samples=2", "data.test_samples=2"),
+    "data.workers=0",
     *("+callbacks.panels.pictures=2", "threads=1", "print_config=false"),
 ]
 NARROW = {

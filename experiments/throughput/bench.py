@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from clearmark import cli  # isort: skip  # first: it settles how torch's threads wait
+
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
@@ -165,6 +167,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of one fit repeat")
     parser.add_argument("overrides", nargs="*", help="of the config of fit, as model=resnet")
     args = parser.parse_intermixed_args()
+    cli.keep_freed_memory()  # as the entry points do
     if args.what == "synthesis":
         synthesis(args.repeats, args.samples)
     elif args.what == "fit":

@@ -144,7 +144,11 @@ class Panels(L.Callback):
             return
         dataset = trainer.datamodule.datasets[split]  # type: ignore[attr-defined]
         chosen = [dataset[(0, index)] for index in range(self.pictures)]
-        stacked = {key: torch.from_numpy(np.stack([s[key] for s in chosen])) for key in chosen[0]}
+        height, width = np.min([s["marked"].shape[:2] for s in chosen], axis=0)  # they may differ
+        stacked = {
+            key: torch.from_numpy(np.stack([s[key][:height, :width] for s in chosen]))
+            for key in chosen[0]
+        }
         stacked = {key: value.to(module.device) for key, value in stacked.items()}
         batch = as_tensors(stacked, module.dtype)  # type: ignore[arg-type]
         with torch.inference_mode(), trainer.precision_plugin.forward_context():

@@ -5,25 +5,27 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
+import re
 import types
 import typing
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from clearmark import sweeps
 from clearmark.errors import UserError
+from clearmark.limits import check_numbers
 from clearmark.losses import MaskLoss
 from clearmark.metrics import NAMES
 
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 TRUSTED = ("clearmark.models.", "torch.nn.")
+PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics")
+OWN = "CLEARMARK_TRUST"  # more packages, by commas
 PLAIN = (bool, int, float, str)
 
 
@@ -32,6 +34,9 @@ def register_resolvers() -> None:
 
     ``${ceil_div:a,b}``: a / b, rounded up; null while a is not known.
     ``${has_momentum:optimizer}``: whether its config has a momentum or a first beta above 0.
+    ``${fused:precision}``: whether an optimizer that can may update all weights in one kernel; at
+    precision=16 the trainer has to clip the gradients in between.
+    ``${cores:most}``: the CPU cores that this process may use, at most that many.
     """
 
     def ceil_div(a: int | None, b: int) -> int | None:
@@ -40,8 +45,18 @@ def register_resolvers() -> None:
     def has_momentum(optimizer: DictConfig) -> bool:
         return bool(optimizer.get("momentum") or (optimizer.get("betas") or [0])[0])
 
+    def fused(precision: str) -> bool:
+        return precision != "16-mixed"
+
     OmegaConf.register_new_resolver("ceil_div", ceil_div, replace=True)
+
+    def cores(most: int) -> int:
+        mine = getattr(os, "sched_getaffinity", None)
+        return min(most, len(mine(0)) if mine else os.cpu_count() or 1)
+
+    OmegaConf.register_new_resolver("cores", cores, replace=True)
     OmegaConf.register_new_resolver("has_momentum", has_momentum, replace=True)
+    OmegaConf.register_new_resolver("fused", fused, replace=True)
 
 
 def check(cfg: DictConfig) -> None:
@@ -51,35 +66,21 @@ def check(cfg: DictConfig) -> None:
         UserError: a key that its target does not take, a value of the wrong type, or a pair of
             choices that excludes each other; one line with key, value and fix.
     """
+    check_numbers(cfg)
     _check_node(cfg, "")
-    trainer = cfg.get("trainer")
-    if trainer is None:
+    if "trainer" not in cfg:
         return
-    known = [f"test/{name}" for name in NAMES]
-    if "objective" in cfg and cfg.objective not in known:
-        near = difflib.get_close_matches(str(cfg.objective), known, 1) or ["test/psnr_gain"]
-        raise UserError(f"objective={cfg.objective} is no test figure; use objective={near[0]}")
-    if trainer.precision == "16-mixed" and _on_cpu(trainer):
-        raise UserError(
-            "precision=16 needs a GPU: half-precision convolutions do not run on a CPU; "
-            "use precision=bf16 or precision=32"
-        )
-    if trainer.precision == "64-true" and trainer.accelerator == "mps":
-        raise UserError("precision=64 does not exist on trainer=mps; use precision=32")
-    if _in_a_sweep() and _several_processes(trainer):
-        raise UserError(
-            f"trainer.strategy={trainer.strategy} with trainer.devices={trainer.devices} cannot "
-            "run in a multirun: each process would start the whole sweep again; use one device "
-            "(trainer=gpu or trainer=cpu), or start the runs one by one without -m"
-        )
+    if "objective" in cfg:
+        _check_figure(cfg.objective, "objective", "test", "test/psnr_gain")
+    for name, callback in (cfg.get("callbacks") or {}).items():
+        if "monitor" in (callback or {}):
+            _check_figure(callback.monitor, f"callbacks.{name}.monitor", "val", "val/psnr")
+    _check_device(cfg.trainer)
     if "model" in cfg and cfg.model.get("mask") is False:
         _check_maskless(cfg.loss, "loss")
-    data = cfg.data
-    if not data.get("fresh_each_epoch", True) and data.samples_per_epoch % data.batch_size:
-        raise UserError(
-            f"data.samples_per_epoch={data.samples_per_epoch} is no multiple of "
-            f"data.batch_size={data.batch_size}: a full-batch gradient would leave samples out"
-        )
+    if "optimizer" in cfg:
+        _check_epoch(cfg.data, cfg.trainer)
+    _try_out(cfg)
 
 
 def create(node: Any, **more: Any) -> Any:
@@ -97,10 +98,11 @@ def build_network(model: Any) -> nn.Module:
     _check_trusted(model)
     try:
         network = create(model)
-    except (InstantiationException, OmegaConfBaseException) as error:
-        cause = error.__cause__ or error
-        raise UserError(f"{model['_target_']} does not take this config: {cause}") from error
-    assert isinstance(network, nn.Module)
+    except Exception as error:  # whatever a layer or Hydra makes of values that it does not take
+        why = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"{model['_target_']} does not take this config: {why}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError("the network's config has _partial_, which leaves it unbuilt")
     return network
 
 
@@ -130,11 +132,92 @@ def _is_layer(target: Any) -> bool:
         found = get_object(target)
     except (ImportError, ValueError, AttributeError):
         return False
-    return isinstance(found, type) and issubclass(found, nn.Module)
+    inside = isinstance(found, type) and f"{found.__module__}.".startswith(TRUSTED)
+    return inside and issubclass(found, nn.Module)
 
 
-def _in_a_sweep() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+def _check_figure(name: Any, key: str, split: str, usual: str) -> None:
+    known = [f"{split}/{figure}" for figure in NAMES]
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1) or [usual]
+        raise UserError(f"{key}={name} is no {split} figure; use {key}={near[0]}")
+
+
+def _check_device(trainer: DictConfig) -> None:
+    wanted, devices, cores = trainer.accelerator, trainer.devices, os.cpu_count() or 1
+    if trainer.precision == "64-true" and wanted == "mps":
+        raise UserError("precision=64 does not exist on trainer=mps; use precision=32")
+    if devices == 0 or not re.fullmatch(r"auto|-1|\d+|[\d, \[\]]+", str(devices)):
+        raise UserError(f"trainer.devices={devices} is no number of devices; use trainer.devices=1")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if not there.get(wanted, True):
+        kind = "Apple GPU" if wanted == "mps" else "GPU"
+        raise UserError(
+            f"trainer.accelerator={wanted}: torch finds no {kind} here; use trainer=cpu"
+        )
+    if trainer.precision == "16-mixed" and _on_cpu(trainer):
+        raise UserError(
+            "precision=16 needs a GPU: half-precision convolutions do not run on a CPU; "
+            "use precision=bf16 or precision=32"
+        )
+    if _on_cpu(trainer) and isinstance(devices, int) and devices > 4 * cores:
+        raise UserError(
+            f"trainer.devices={devices} is too many for {cores} CPU cores; use trainer.devices=1"
+        )
+    if sweeps.in_one() and _several_processes(trainer):
+        raise UserError(
+            f"trainer.strategy={trainer.strategy} with trainer.devices={devices} cannot "
+            "run in a multirun: each process would start the whole sweep again; use one device "
+            "(trainer=gpu or trainer=cpu), or start the runs one by one without -m"
+        )
+
+
+def _check_epoch(data: DictConfig, trainer: DictConfig) -> None:
+    samples, batch = data.samples_per_epoch, data.batch_size
+    if not data.get("fresh_each_epoch", True):
+        if samples is None:
+            raise UserError(
+                "data.samples_per_epoch=null leaves open how many batches a full-batch gradient "
+                f"has; give a multiple of data.batch_size={batch}"
+            )
+        if samples % batch:
+            raise UserError(
+                f"data.samples_per_epoch={samples} is no multiple of "
+                f"data.batch_size={batch}: a full-batch gradient would leave samples out"
+            )
+    if samples is not None and batch > samples:
+        raise UserError(
+            f"data.batch_size={batch} exceeds data.samples_per_epoch={samples}: no batch would "
+            f"be full; use data.batch_size={samples} or less"
+        )
+    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.max_epochs
+    if every and epochs and every > epochs:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={every} exceeds trainer.max_epochs={epochs}: no "
+            "network would be chosen; use check_val_every_n_epoch=1"
+        )
+
+
+def _try_out(cfg: DictConfig) -> None:
+    """Build what libraries check only when they build it, before a run's folder is made."""
+    if "optimizer" in cfg:
+        cfg = cfg.copy()
+        cfg.total_steps = 1000  # any: the real one is known when training starts
+        optimizer = _called("optimizer", create(cfg.optimizer), [nn.Parameter(torch.zeros(2, 2))])
+        _called("scheduler", create(cfg.scheduler), optimizer)
+    if "callbacks" in cfg:
+        create(cfg.callbacks)
+    create(cfg.trainer, logger=False, enable_checkpointing=False)
+
+
+def _called(key: str, partial: Any, *arguments: Any) -> Any:
+    try:
+        return partial(*arguments)
+    except Exception as error:
+        given = ", ".join(f"{name}={value}" for name, value in partial.keywords.items())
+        why = " ".join(str(error).split())
+        raise UserError(f"{key}: {partial.func.__name__} does not take {given}: {why}") from error
 
 
 def _several_processes(trainer: DictConfig) -> bool:
@@ -177,10 +260,7 @@ def _check_node(node: Any, path: str) -> None:
 
 
 def _check_call(node: DictConfig, path: str) -> None:
-    try:
-        target = get_object(node._target_)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{path}._target_={node._target_} does not exist") from error
+    target = _class(node._target_, f"{path}._target_")
     arguments = _arguments(target)
     if arguments is None:
         return
@@ -195,6 +275,23 @@ def _check_call(node: DictConfig, path: str) -> None:
         if node[key] is None and OmegaConf.is_interpolation(node, key):
             continue  # total_steps is known only when training starts
         _check_value(node[key], hints.get(key), f"{path}.{key}")
+
+
+def _class(name: Any, path: str) -> Any:
+    """The class that a config names; a config may come from a run folder of somebody else's."""
+    packages = [*PACKAGES, *filter(None, os.environ.get(OWN, "").split(","))]
+    inside = str(name).partition(".")[0] in packages
+    try:
+        found = get_object(name) if inside else None
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}={name} does not exist; see the files in conf/") from error
+    # The name alone proves little: clearmark.runs.os.system starts with the right word, too.
+    if not isinstance(found, type) or found.__module__.partition(".")[0] not in packages:
+        raise UserError(
+            f"{path}={name} is no class of {', '.join(packages)}; for one of your own package set "
+            f"the environment variable {OWN}=my_package"
+        )
+    return found
 
 
 def _arguments(target: Any) -> list[str] | None:
@@ -237,4 +334,5 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
         return
     if not any(type(value) is option for option in wanted):
         names = " or ".join(option.__name__ for option in wanted)
-        raise UserError(f"{path}={value} is {type(value).__name__}; give it as {names}")
+        what = "null is no value" if value is None else f"{value} is {type(value).__name__}"
+        raise UserError(f"{path}={what}; give it as {names}")

@@ -29,16 +29,17 @@ def restore(
 
     Args:
         network: maps (1, 3, H, W) in [0, 1] to a ``Restoration``; in evaluation mode.
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) RGB, uint8 or uint16.
         whole: pixels up to which the picture goes through in one piece.
         tile: side of a tile in pixels.
         overlap: pixels that neighbouring tiles share, at most half a tile.
 
     Returns:
-        The restored picture (H, W, 3) uint8, and the probability of a mark per pixel (H, W) float32
-        or None if the network predicts none.
+        The restored picture (H, W, 3) of the same type, and the probability of a mark per pixel
+        (H, W) float32 or None if the network predicts none.
     """
     height, width = image.shape[:2]
+    levels = np.iinfo(image.dtype).max
     if height * width <= whole:
         tile, overlap = max(height, width), 0
     restored = np.empty_like(image)
@@ -56,7 +57,8 @@ def restore(
             band[:, :overlap] += above
         done = bottom if bottom == height else bottom - overlap
         finished, above = band[:, : done - top], band[:, done - top :].clone()
-        restored[top:done] = (finished[:3] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        rounded = (finished[:3] * levels).round().permute(1, 2, 0)
+        restored[top:done] = rounded.cpu().numpy()
         if len(band) > 3:
             mask = np.empty((height, width), np.float32) if mask is None else mask
             mask[top:done] = finished[3].float().cpu().numpy()
@@ -66,8 +68,9 @@ def restore(
 def _run(network: nn.Module, image: np.ndarray) -> Tensor:
     """Restored RGB and, where predicted, the mask's probability: (3 or 4, H, W) in [0, 1]."""
     weight = next(network.parameters())
+    levels = np.iinfo(image.dtype).max
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(weight.device).permute(2, 0, 1)
-    restored = network(pixels[None].to(weight.dtype) / 255)
+    restored = network(pixels[None].to(weight.dtype) / levels)
     layers = [restored.image] if restored.mask is None else [restored.image, restored.mask]
     return torch.cat(layers, 1)[0].clamp(0, 1)
 

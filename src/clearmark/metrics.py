@@ -6,9 +6,11 @@ given for the untouched input as well, so that a gain over doing nothing is alwa
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.image import (
@@ -35,12 +37,35 @@ NAMES = (
 ON_MARK = frozenset({"rmsew", "rmsew_input", "psnr_mask", "psnr_mask_input", "mask_f1", "mask_iou"})
 
 
-def psnr(image: Tensor, clean: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Protocol:
+    """What the same names stand for.
+
+    side: pictures are resized to side x side before the network sees them; None leaves them.
+    levels: RMSE and RMSEw are of that many.
+    ceiling: the highest PSNR in dB, which a perfect picture gets.
+    zeros: SSIM sees zeros beyond the border, instead of the reflected picture.
+    """
+
+    side: int | None = None
+    levels: int = 255
+    ceiling: float = PSNR_CEILING
+    zeros: bool = False
+
+
+# What the public evaluation code of SLBR (MM 2021) computes, one picture at a time: floats that are
+# not rounded to 8 bits, RMSE times 256, an SSIM with zero padding. It fails on a perfect picture;
+# 100 dB is what WDNet's (WACV 2021) gives it.
+PROTOCOLS = {"native": Protocol(), "paper": Protocol(256, 256, 100.0, True)}
+NATIVE = PROTOCOLS["native"]
+
+
+def psnr(image: Tensor, clean: Tensor, ceiling: float = PSNR_CEILING) -> Tensor:
     """PSNR in dB per image, (B,), of two (B,C,H,W) in [0,1]; at most 58.92 (MSE >= MSE_FLOOR)."""
     values: Tensor = peak_signal_noise_ratio(
         image, clean, data_range=1.0, dim=(1, 2, 3), reduction="none"
     )
-    return values.clamp(max=PSNR_CEILING)
+    return values.clamp(max=ceiling)
 
 
 def ssim_map(image: Tensor, clean: Tensor) -> Tensor:
@@ -61,20 +86,30 @@ def ssim_map(image: Tensor, clean: Tensor) -> Tensor:
     return full_map
 
 
-def picture_figures(image: Tensor, clean: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def ssim_map_zeros(image: Tensor, clean: Tensor) -> Tensor:
+    """`ssim_map` as if both pictures lay on black, which the common `pytorch_ssim` does."""
+    wide = [5] * 4  # half of the window
+    return ssim_map(F.pad(image, wide), F.pad(clean, wide))[..., 5:-5, 5:-5]
+
+
+def picture_figures(
+    image: Tensor, clean: Tensor, mask: Tensor, protocol: Protocol = NATIVE
+) -> dict[str, Tensor]:
     """PSNR and SSIM, RMSE of 255, and RMSE and PSNR over the marked pixels, each (B,).
 
     image and clean are (B,3,H,W) in [0,1], mask is (B,1,H,W) in {0,1}. The last two are NaN for an
-    image without a mark. RMSEw = 255 * sqrt(sum((y - x)^2 * M) / (3 * sum(M))).
+    image without a mark. RMSEw = 255 * sqrt(sum((y - x)^2 * M) / (3 * sum(M))). For 255 another
+    protocol may put another number.
     """
+    structure = ssim_map_zeros if protocol.zeros else ssim_map
     error = (image - clean).square()
     marked_mse = (error * mask).sum((1, 2, 3)) / (image.shape[1] * mask.sum((1, 2, 3)))
     return {
-        "psnr": psnr(image, clean),
-        "ssim": ssim_map(image, clean).mean((1, 2, 3)),
-        "rmse": 255 * error.mean((1, 2, 3)).sqrt(),
-        "rmsew": 255 * marked_mse.sqrt(),
-        "psnr_mask": -10 * marked_mse.clamp(min=MSE_FLOOR).log10(),
+        "psnr": psnr(image, clean, protocol.ceiling),
+        "ssim": structure(image, clean).mean((1, 2, 3)),
+        "rmse": protocol.levels * error.mean((1, 2, 3)).sqrt(),
+        "rmsew": protocol.levels * marked_mse.sqrt(),
+        "psnr_mask": (-10 * marked_mse.log10()).clamp(max=protocol.ceiling),
     }
 
 
@@ -91,11 +126,13 @@ def mask_figures(predicted: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def per_image(restored: Restoration, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def per_image(
+    restored: Restoration, batch: Mapping[str, Tensor], protocol: Protocol = NATIVE
+) -> dict[str, Tensor]:
     """Every figure of every image, name -> (B,); see RemovalMetrics for names and conventions."""
     clean, mask = batch["clean"].float(), batch["mask"].float()
-    figures = picture_figures(restored.image.float().clamp(0, 1), clean, mask)
-    untouched = picture_figures(batch["marked"].float().clamp(0, 1), clean, mask)
+    figures = picture_figures(restored.image.float().clamp(0, 1), clean, mask, protocol)
+    untouched = picture_figures(batch["marked"].float().clamp(0, 1), clean, mask, protocol)
     figures |= {f"{name}_input": values for name, values in untouched.items()}
     figures["psnr_gain"] = figures["psnr"] - figures["psnr_input"]
     if restored.mask is not None:
@@ -115,23 +152,25 @@ class RemovalMetrics(Metric):
     Conventions. A PSNR takes no MSE below (1/255)^2 / 12, the variance of 8-bit rounding (58.92
     dB), so that one perfect image does not make a mean infinite. An image without a mark does not
     count in rmsew, psnr_mask, mask_f1 and mask_iou: what a network does to it shows in psnr and in
-    clean_psnr. A NaN in a prediction is not skipped: it makes the mean NaN.
+    clean_psnr. A NaN in a prediction is not skipped: it makes the mean NaN. All this is the native
+    protocol; see `Protocol` for what another one changes.
     """
 
     full_state_update = False
     totals: Tensor
     counts: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, protocol: Protocol = NATIVE, **kwargs: Any) -> None:
         # The cache would survive `update_clean`, which torchmetrics does not know of.
         super().__init__(compute_with_cache=False, **kwargs)
+        self.protocol = protocol
         self.add_state("totals", torch.zeros(len(NAMES)), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(len(NAMES)), dist_reduce_fx="sum")
 
     def update(self, restored: Restoration, batch: Mapping[str, Tensor]) -> None:
         """Adds a batch: marked and clean (B,3,H,W), mask (B,1,H,W)."""
         marked = batch["mask"].flatten(1).any(1)
-        figures = per_image(restored, batch)
+        figures = per_image(restored, batch, self.protocol)
         self._add({name: v[marked] if name in ON_MARK else v for name, v in figures.items()})
 
     @torch.no_grad()

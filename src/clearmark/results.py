@@ -11,11 +11,13 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from clearmark.metrics import NATIVE, Protocol
+
 ROWS = {
     "psnr": ("PSNR (dB)", 2),
     "ssim": ("SSIM", 4),
-    "rmse": ("RMSE (of 255)", 2),
-    "rmsew": ("RMSEw, in the mark (of 255)", 2),
+    "rmse": ("RMSE (of {levels})", 2),
+    "rmsew": ("RMSEw, in the mark (of {levels})", 2),
     "psnr_mask": ("PSNR in the mark (dB)", 2),
 }
 SINGLE = {
@@ -35,13 +37,17 @@ def cost(network: nn.Module, side: int = 256) -> dict[str, float]:
     return {"parameters": parameters, "gmac": counter.get_total_flops() / 2e9}
 
 
-def show(figures: Mapping[str, float], title: str, split: str = "test") -> None:
+def show(
+    figures: Mapping[str, float], title: str, split: str = "test", protocol: Protocol = NATIVE
+) -> None:
     """Print a split's figures beside those of doing nothing."""
     table = Table("", "restored", "doing nothing", title=title, title_justify="left")
     for name, (label, digits) in ROWS.items():
         if f"{split}/{name}" in figures:
             values = (figures[f"{split}/{name}"], figures[f"{split}/{name}_input"])
-            table.add_row(label, *(f"{value:.{digits}f}" for value in values))
+            table.add_row(
+                label.format(levels=protocol.levels), *(f"{value:.{digits}f}" for value in values)
+            )
     for name, (label, digits) in SINGLE.items():
         if f"{split}/{name}" in figures:
             table.add_row(label, f"{figures[f'{split}/{name}']:.{digits}f}", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from clearmark.config import build_network
 from clearmark.errors import UserError
+from clearmark.sweeps import OVERRIDES, read_overrides
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +40,10 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
     """Make the run's folder and note what it takes to repeat the run, and what was left out."""
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    if HydraConfig.initialized():
+        # Hydra would have written it before anything of the command was found to be right.
+        (folder / OVERRIDES).parent.mkdir(exist_ok=True)
+        OmegaConf.save(HydraConfig.get().overrides.task, folder / OVERRIDES)
     write_json(
         folder / "environment.json",
         {
@@ -50,7 +57,7 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
     if broken:
         lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
         (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
-        print(f"left out {len(broken)} broken photos, listed in {folder / 'broken_photos.tsv'}")
+        print(f"left out {len(broken)} files, listed in {folder / 'broken_photos.tsv'}")
 
 
 def table(folder: str | Path) -> pandas.DataFrame:
@@ -67,9 +74,7 @@ def table(folder: str | Path) -> pandas.DataFrame:
     commands, figures = {}, {}
     for path in sorted(Path(folder).rglob("results.json")):
         run = str(path.parent)
-        saved = path.with_name(".hydra") / "overrides.yaml"
-        words = list(OmegaConf.load(saved)) if saved.is_file() else []
-        parsed = OverridesParser.create().parse_overrides([str(word) for word in words])
+        parsed = OverridesParser.create().parse_overrides(read_overrides(path.parent))
         commands[run] = {override.key_or_group: override.value() for override in parsed}
         figures[run] = json.loads(path.read_text(encoding="utf-8"))
     if not figures:
@@ -111,7 +116,11 @@ def load_network(ckpt: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     path = checkpoint_of(ckpt)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        config, weights = content["config"], content["state_dict"]
+        config, weights = content["config"], dict(content["state_dict"])
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to load it all the same, and to run what is in it.
+        why = "it is none, or holds more than plain values and tensors; nothing in it was run"
+        raise UserError(f"ckpt={path} cannot be read as a checkpoint: {why}") from error
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ckpt={path} cannot be read as a checkpoint: {first}") from error
@@ -121,7 +130,7 @@ def load_network(ckpt: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         why = " ".join(str(error).split())
         raise UserError(f"ckpt={path} is not loaded: {why}") from error
     prefix = "network."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    own = {k[len(prefix) :]: v for k, v in weights.items() if str(k).startswith(prefix)}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:

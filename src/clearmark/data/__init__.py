@@ -2,7 +2,18 @@
 
 from clearmark.data.datamodule import PhotosModule
 from clearmark.data.marked import EpochSampler, MarkedPhotos, as_tensors
+from clearmark.data.pairs import Pairs, PairsModule, Resized
 from clearmark.data.photos import Photos
 from clearmark.data.splits import SplitsModule
 
-__all__ = ["EpochSampler", "MarkedPhotos", "Photos", "PhotosModule", "SplitsModule", "as_tensors"]
+__all__ = [
+    "EpochSampler",
+    "MarkedPhotos",
+    "Pairs",
+    "PairsModule",
+    "Photos",
+    "PhotosModule",
+    "Resized",
+    "SplitsModule",
+    "as_tensors",
+]

@@ -38,6 +38,8 @@ class PhotosModule(SplitsModule):
         cache_mb: decoded photos are kept in memory up to that many megabytes.
         seed: of the training samples.
         eval_seed: of the validation and test samples; leave it alone, or runs do not compare.
+        linear: share of the pictures whose marks are blended in linear light.
+        degradation: transform of the marked pictures alone, of all splits (see ``MarkedPhotos``).
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class PhotosModule(SplitsModule):
         cache_mb: int = 2000,
         seed: int = 0,
         eval_seed: int = 0,
+        linear: float = 0.0,
+        degradation: Transform | None = None,
     ) -> None:
         samples = {"train": samples_per_epoch, "val": val_samples, "test": test_samples}
         super().__init__(samples, batch_size, eval_batch_size, workers, fresh_each_epoch)
@@ -69,6 +73,7 @@ class PhotosModule(SplitsModule):
         self.size, self.crop, self.on_mark, self.unmarked = size, crop, on_mark, unmarked
         self.short_side, self.cache_mb = max(short_side, size), cache_mb
         self.seed, self.eval_seed = seed, eval_seed
+        self.linear, self.degradation = linear, degradation
 
     def dataset(self, split: str) -> MarkedPhotos:
         """The samples of a split: augmented and cropped for train, whole for val and test."""
@@ -84,6 +89,8 @@ class PhotosModule(SplitsModule):
             crop=self.crop if training and self.crop < self.size else None,
             on_mark=self.on_mark,
             in_order=not training,
+            linear=self.linear,
+            degradation=self.degradation,
         )
 
     def photos(self, split: str) -> Photos:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from clearmark.data.photos import Photos
 from clearmark.formation import visible
 from clearmark.watermarks import MarkAssets
+from clearmark.watermarks.pixels import blended, blended_in_light
 
 Sample = dict[str, np.ndarray]
 Transform: TypeAlias = A.BaseCompose | A.BasicTransform
@@ -26,19 +27,24 @@ class MarkedPhotos(Dataset[Sample]):
     """Photos of one split under marks of the same split.
 
     A sample holds uint8 arrays: ``marked``, ``clean`` and ``colour`` (H, W, 3), ``opacity`` (H, W).
-    ``marked`` is what ``formation.blend`` makes of the other three, up to 8-bit rounding. The
-    colour is the mark's and means nothing where the opacity is 0.
+    Before it is degraded, ``marked`` is what ``formation.blend`` makes of the other three, up to
+    8-bit rounding, or ``formation.blend_linear`` in the share ``linear``. The colour is the mark's
+    and means nothing where the opacity is 0.
 
     Args:
         photos: the clean photos.
         assets: what the marks are drawn with.
         geometry: transform of the clean photo (``image``) to a fixed size.
-        watermark: transform that blends marks in (see ``clearmark.watermarks``).
+        watermark: transform that gathers marks in ``opacity`` and ``colour`` (see
+            ``clearmark.watermarks``); it sees no picture.
         seed: the first part of (seed, epoch, index).
         unmarked: share of the samples that bear no mark.
         crop: side of the square of a picture that is looked at; None looks at all of it.
         on_mark: share of the crops that are sure to hold a pixel of the mark.
         in_order: take photo number ``index``, cycling, instead of a random one.
+        linear: share of the samples whose marks are blended in linear light.
+        degradation: transform of ``marked`` (``image``) alone that keeps its size, as JPEG;
+            pictures without a mark undergo it too, or it would give the marked ones away.
     """
 
     def __init__(
@@ -52,10 +58,13 @@ class MarkedPhotos(Dataset[Sample]):
         crop: int | None = None,
         on_mark: float = 0.0,
         in_order: bool = False,
+        linear: float = 0.0,
+        degradation: Transform | None = None,
     ) -> None:
         self.photos, self.assets, self.seed = photos, assets, seed
         self.geometry, self.watermark, self.unmarked = geometry, watermark, unmarked
         self.crop, self.on_mark, self.in_order = crop, on_mark, in_order
+        self.linear, self.degradation = linear, degradation or A.NoOp(p=1.0)
 
     @property
     def broken(self) -> dict[Path, str]:
@@ -67,43 +76,53 @@ class MarkedPhotos(Dataset[Sample]):
         # albumentations would draw the same numbers in every worker and every epoch.
         generator = np.random.default_rng((self.seed, epoch, index))
         python = random.Random(int(generator.integers(2**63)))
-        for transform in (self.geometry, self.watermark):
+        for transform in (self.geometry, self.watermark, self.degradation):
             transform.set_random_state(generator, python)
         number = index if self.in_order else int(generator.integers(len(self.photos)))
         clean = self.geometry(image=self.photos[number % len(self.photos)])["image"]
-        made = {
-            "image": clean,
-            "opacity": np.zeros(clean.shape[:2], np.uint8),
-            "colour": np.zeros_like(clean),
-        }
+        opacity, colour = np.zeros(clean.shape[:2], np.uint8), np.zeros_like(clean)
         if python.random() >= self.unmarked:
-            made = self.watermark(assets=self.assets, **made)
-        sample = {
-            "marked": made["image"],
-            "clean": clean,
-            "colour": made["colour"],
-            "opacity": made["opacity"],
-        }
-        if self.crop is None:
-            return sample
-        window = _window(sample["opacity"], self.crop, python, self.on_mark)
-        return {name: values[window] for name, values in sample.items()}
+            made = self.watermark(assets=self.assets, opacity=opacity, colour=colour)
+            opacity, colour = made["opacity"], made["colour"]
+        if self.crop is not None:
+            window = self._window(opacity, self.crop, python)
+            clean, opacity, colour = clean[window], opacity[window], colour[window]
+        marked = _marked(clean, opacity, colour, python.random() < self.linear)
+        marked = self.degradation(image=marked)["image"]
+        return {"marked": marked, "clean": clean, "colour": colour, "opacity": opacity}
 
-
-def _window(
-    opacity: np.ndarray, side: int, python: random.Random, on_mark: float
-) -> tuple[slice, slice]:
-    """A square of a picture, with probability ``on_mark`` one that holds a pixel of the mark."""
-    room = [extent - side for extent in opacity.shape]
-    corner = [python.randint(0, gap) for gap in room]
-    if python.random() < on_mark:
-        pixels = cv2.findNonZero(opacity)
-        if pixels is not None:
-            x, y = pixels[python.randrange(len(pixels)), 0].tolist()
-            moved = [at - python.randrange(side) for at in (y, x)]
+    def _window(self, opacity: np.ndarray, side: int, python: random.Random) -> tuple[slice, slice]:
+        """A square, in the share ``on_mark`` of the samples one that holds a pixel of the mark."""
+        room = [extent - side for extent in opacity.shape]
+        corner = [python.randint(0, gap) for gap in room]
+        if python.random() < self.on_mark and opacity.any():
+            moved = [at - python.randrange(side) for at in _pixel(opacity, python)]
             corner = [min(max(at, 0), gap) for at, gap in zip(moved, room, strict=True)]
-    top, left = corner
-    return slice(top, top + side), slice(left, left + side)
+        top, left = corner
+        return slice(top, top + side), slice(left, left + side)
+
+
+def _marked(clean: np.ndarray, opacity: np.ndarray, colour: np.ndarray, linear: bool) -> np.ndarray:
+    """The clean picture under a mark, blended where the mark is only."""
+    marked = clean.copy()
+    left, top, width, height = cv2.boundingRect(opacity)
+    if width:
+        part = slice(top, top + height), slice(left, left + width)
+        blending = blended_in_light if linear else blended
+        marked[part] = blending(clean[part], opacity[part], colour[part])
+    return marked
+
+
+def _pixel(opacity: np.ndarray, python: random.Random) -> tuple[int, int]:
+    """Row and column of a pixel of the mark, each as likely; there must be one."""
+    height, width = opacity.shape
+    for _ in range(30):  # listing all pixels takes ten times as long as guessing one
+        row, column = python.randrange(height), python.randrange(width)
+        if opacity.item(row, column):
+            return row, column
+    pixels = cv2.findNonZero(opacity)
+    column, row = pixels[python.randrange(len(pixels)), 0].tolist()
+    return row, column
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,12 @@ KINDS = {
 }
 ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 SPLITS = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the JPEG segments that tell the size
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
 
 
 class Photos(Sequence[np.ndarray]):
@@ -48,13 +55,22 @@ class Photos(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         if index in self._kept:
             return self._kept[index]
-        for step in range(len(self.paths)):
-            path = self.paths[(index + step) % len(self.paths)]
-            photo = read_photo(path, self.short_side)
+        for step in range(len(self)):
+            number = (index + step) % len(self)
+            photo = self.read(number)
             if photo is not None:
                 return padded(photo, self.smallest)
-            warnings.warn(f"skipped a photo that cannot be decoded: {path}", stacklevel=2)
-        raise UserError(f"none of the {len(self.paths)} photos can be decoded")
+            why = f"skipped a photo that cannot be decoded: {self.name(number)}"
+            warnings.warn(why, stacklevel=2)
+        raise UserError(f"none of the {len(self)} photos can be decoded")
+
+    def read(self, number: int) -> np.ndarray | None:
+        """One photo from the disk; None if it does not decode."""
+        return read_photo(self.paths[number], self.short_side)
+
+    def name(self, number: int) -> str:
+        """Where a photo lies, for people."""
+        return str(self.paths[number])
 
     def _fill(self, budget: int) -> None:
         """Decode ahead, in order, until the budget is spent; drop what does not decode."""
@@ -127,22 +143,54 @@ def defect(path: Path) -> str | None:
 
 
 def read_photo(path: Path, short_side: int | None = None) -> np.ndarray | None:
+    """``decode_photo`` of a file; None as well if it cannot be read."""
+    try:
+        return decode_photo(path.read_bytes(), short_side)
+    except OSError:
+        return None
+
+
+def decode_photo(content: bytes, short_side: int | None = None) -> np.ndarray | None:
     """A photo as uint8 RGB (H, W, 3), upright as its EXIF says; None if it does not decode.
 
-    With ``short_side`` a larger photo is reduced to that many pixels on its shorter side.
+    With ``short_side`` a larger photo is reduced to that many pixels on its shorter side. Of a
+    JPEG twice, four or eight times as large or more, that fraction alone is decoded: libjpeg
+    leaves out the coefficients that the reduction would average away.
     """
+    stored = jpeg_size(content) if short_side else None
+    room = min(stored) / short_side if stored and short_side else 1.0
+    factor = next((factor for factor in REDUCED if factor <= room), 1)
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(
+            np.frombuffer(content, np.uint8), REDUCED.get(factor, cv2.IMREAD_COLOR)
+        )
     except cv2.error:
         return None
     if image is None:
         return None
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    scale = short_side / min(image.shape[:2]) if short_side else 1.0
+    full = image.shape[:2]
+    if stored and factor > 1:
+        lying = full == tuple(-(-side // factor) for side in stored)
+        full = stored if lying else stored[::-1]  # EXIF may have turned it by a quarter
+    scale = short_side / min(full) if short_side else 1.0
     if scale < 1:
-        size = [max(short_side or 1, round(side * scale)) for side in image.shape[1::-1]]
+        size = [max(short_side or 1, round(side * scale)) for side in full[::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return image
+
+
+def jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG as stored, before EXIF turns it; None of anything else."""
+    at = 2 if content[:2] == b"\xff\xd8" else len(content)
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        kind = content[at + 1]
+        if kind in FRAMES:
+            height, width = struct.unpack_from(">HH", content, at + 5)
+            return (height, width) if height and width else None
+        # A fill byte, or a segment that says how long it is.
+        at += 1 if kind == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return None
 
 
 def padded(photo: np.ndarray, smallest: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al., 2015), slimmed for speed: quarter resolution, added skips.
+"""U-Net (Ronneberger et al., 2015) of residual blocks: quarter resolution, added skips.
 
 marked ─ unshuffle ─ encoder ─┬────────── skip ──────────(+)─ decoder ─ correction
                               └ pool ─ encoder ─ ... ─ resize ┘
@@ -12,6 +12,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from clearmark.models.base import Correction, Restoration, grow
+from clearmark.models.resnet import Block
 
 
 class UNet(nn.Module):
@@ -20,7 +21,8 @@ class UNet(nn.Module):
     Args:
         activation: builds the activation that follows each convolution.
         widths: channels per level, from fine to coarse; each level halves the resolution.
-        convolutions: 3x3 convolutions per level, on the way down and on the way up.
+        blocks: residual blocks per level, on the way down and on the way up.
+        finest: residual blocks of the finest level on the way up.
         scale: the finest level is that many times smaller than the picture. Its pixels are not
             lost but become channels; at 4 a sample costs a quarter of what it costs at 2.
         mask: predict where the mark is.
@@ -29,8 +31,9 @@ class UNet(nn.Module):
     def __init__(
         self,
         activation: Callable[[], nn.Module],
-        widths: Sequence[int] = (32, 64, 128, 160),
-        convolutions: int = 2,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: int = 1,
+        finest: int = 3,
         scale: int = 4,
         mask: bool = True,
     ) -> None:
@@ -38,14 +41,21 @@ class UNet(nn.Module):
         self.scale, self.multiple = scale, scale * 2 ** (len(widths) - 1)
         inputs = [3 * scale**2, *widths[:-1]]
         self.encoders = nn.ModuleList(
-            level(before, width, convolutions, activation)
+            nn.Sequential(
+                nn.Conv2d(before, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                activation(),
+                *(Block(width, 1, activation) for _ in range(blocks)),
+            )
             for before, width in zip(inputs, widths, strict=True)
         )
         self.context = Context(widths[-1])
         coarse_to_fine = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
         self.narrow = nn.ModuleList(nn.Conv2d(c, f, 1) for c, f in coarse_to_fine)
+        counts = [blocks] * (len(widths) - 2) + [finest]
         self.decoders = nn.ModuleList(
-            level(f, f, convolutions, activation) for _, f in coarse_to_fine
+            nn.Sequential(*(Block(fine, 1, activation) for _ in range(count)))
+            for (_, fine), count in zip(coarse_to_fine, counts, strict=False)
         )
         self.correction = Correction(widths[0], scale, mask)
 
@@ -76,14 +86,3 @@ class Context(nn.Module):
         mean = features.mean((2, 3), keepdim=True)
         peak = features.amax((2, 3), keepdim=True)
         return features + self.layers(cat([mean, peak], 1))
-
-
-def level(
-    inputs: int, width: int, convolutions: int, activation: Callable[[], nn.Module]
-) -> nn.Sequential:
-    """3x3 convolutions, each with BatchNorm and the activation."""
-    layers: list[nn.Module] = []
-    for before in [inputs] + [width] * (convolutions - 1):
-        layers += [nn.Conv2d(before, width, 3, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(width), activation()]
-    return nn.Sequential(*layers)

@@ -50,6 +50,10 @@ class MarkAssets:
             )
         return found
 
+    def short(self, letters: int) -> tuple[str, ...]:
+        """The phrases of at most so many letters (all of them, if none)."""
+        return _short(self.phrases, letters) or self.phrases
+
     def fonts_for(self, text: str) -> tuple[Path, ...]:
         """The fonts that have a glyph for every character of ``text`` (all of them, if none)."""
         return _fonts_for(self.fonts, text) or self.fonts
@@ -75,6 +79,11 @@ def read_icon(path: Path) -> np.ndarray:
 def font(path: Path, size: int) -> ImageFont.FreeTypeFont:
     """A font at a size in pixels; kept, because opening one costs more than drawing a word."""
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=64)
+def _short(phrases: tuple[str, ...], letters: int) -> tuple[str, ...]:
+    return tuple(phrase for phrase in phrases if len(phrase) <= letters)
 
 
 @lru_cache(maxsize=4096)

@@ -25,29 +25,32 @@ class Logo(Mark):
         super().__init__(**mark)
         self.wordmark, self.framed = wordmark, framed
 
-    def sketch(self, shape: tuple[int, int], assets: MarkAssets) -> Sketch:
+    def sketch(self, shape: tuple[int, int], assets: MarkAssets, size: float) -> Sketch:
         icon = self.py_random.choice(assets.icons)
-        side = max(8.0, min(shape) * self.py_random.uniform(*self.size))
+        side = max(8.0, min(shape) * size)
         if self.py_random.random() >= self.wordmark:
-            icon = _scaled(icon, side)
-            return Sketch(np.ascontiguousarray(icon[..., 3]), np.ascontiguousarray(icon[..., :3]))
-        return Sketch(self.wordmark_of(icon, side, assets))
+            return _parted(_scaled(icon, side))
+        return Sketch(self.wordmark_of(_parted(icon).plain(), side, assets))
 
-    def wordmark_of(self, icon: np.ndarray, side: float, assets: MarkAssets) -> np.ndarray:
-        """The matte of icon and name, ``side`` pixels on the longer side."""
-        name = self.py_random.choice([p for p in assets.phrases if len(p) <= 14] or assets.phrases)
+    def wordmark_of(self, matte: np.ndarray, side: float, assets: MarkAssets) -> np.ndarray:
+        """The matte of an icon and a name, ``side`` pixels on the longer side."""
+        name = self.py_random.choice(assets.short(14))
         path = self.py_random.choice(assets.fonts_for(name))
         if self.py_random.random() < 0.5:
-            matte = stacked(_scaled(icon, side * 0.5)[..., 3], lettering(name, path, side), 3)
+            matte = stacked(_scaled(matte, side * 0.5), lettering(name, path, side), 3)
         else:
             letters = lettering(name, path, side * 0.7)
             height = max(8.0, min(letters.shape[0] * 1.4, side * 0.3))
-            matte = beside(_scaled(icon, height)[..., 3], letters, max(2, int(height / 6)))
+            matte = beside(_scaled(matte, height), letters, max(2, int(height / 6)))
         if self.py_random.random() < self.framed:
             edge = max(1, round(side / 60))
             matte = cv2.copyMakeBorder(matte, *(4 * edge,) * 4, cv2.BORDER_CONSTANT)
             matte = cv2.copyMakeBorder(matte, *(edge,) * 4, cv2.BORDER_CONSTANT, value=255)
         return matte
+
+
+def _parted(icon: np.ndarray) -> Sketch:
+    return Sketch(cv2.extractChannel(icon, 3), cv2.cvtColor(icon, cv2.COLOR_RGBA2RGB))
 
 
 def _scaled(icon: np.ndarray, side: float) -> np.ndarray:

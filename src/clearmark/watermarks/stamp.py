@@ -12,6 +12,8 @@ from clearmark.watermarks.assets import MarkAssets
 from clearmark.watermarks.base import Mark, Sketch
 from clearmark.watermarks.text import lettering
 
+LEVELS = np.arange(256, dtype=np.float32)
+
 
 class Stamp(Mark):
     """A ring with text along it, or a box with text in it. ``size`` is its width as a share of the
@@ -27,13 +29,12 @@ class Stamp(Mark):
         super().__init__(**mark)
         self.ring, self.wear = ring, wear
 
-    def sketch(self, shape: tuple[int, int], assets: MarkAssets) -> Sketch:
-        width = max(24, int(min(shape) * self.py_random.uniform(*self.size)))
-        words = [p for p in assets.phrases if len(p) <= 20] or assets.phrases
-        text = self.py_random.choice(words)
+    def sketch(self, shape: tuple[int, int], assets: MarkAssets, size: float) -> Sketch:
+        width = max(24, int(min(shape) * size))
+        text = self.py_random.choice(assets.short(20))
         path = self.py_random.choice(assets.fonts_for(text))
         if self.py_random.random() < self.ring:
-            icon = self.py_random.choice(assets.icons)[..., 3]
+            icon = cv2.extractChannel(self.py_random.choice(assets.icons), 3)
             matte = ring(width, lettering(text, path, width * 1.6, tallest=width * 0.16), icon)
         else:
             matte = box(width, lettering(text, path, width * 0.8))
@@ -43,10 +44,11 @@ class Stamp(Mark):
         """Take ink off in blotches, up to ``wear`` of it."""
         share = self.py_random.uniform(0, self.wear)
         height, width = matte.shape
-        coarse = self.random_generator.random((height // 3 + 1, width // 3 + 1), np.float32)
-        noise = cv2.resize(cv2.blur(coarse, (2, 2)), (width, height))
-        left = np.clip((noise - np.quantile(coarse, share)) * 8 + 1, 0, 1) if share else 1.0
-        return (matte * left).astype(np.uint8)
+        grains = self.random_generator.random((height // 3 + 1, width // 3 + 1), np.float32)
+        coarse = cv2.blur(cv2.convertScaleAbs(grains, alpha=255), (2, 2))
+        left = np.clip((LEVELS / 255 - share) * 8 + 1, 0, 1) * 255
+        ink = cv2.LUT(cv2.resize(coarse, (width, height)), left.astype(np.uint8))
+        return cv2.multiply(matte, ink, scale=1 / 255)
 
 
 def box(width: int, letters: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from clearmark.watermarks.assets import MarkAssets
-from clearmark.watermarks.base import Mark, Range, Sketch, Tinted
+from clearmark.watermarks.base import Mark, Range, Sketch
+from clearmark.watermarks.finishes import Tinted
 
 
 class Tiled(Mark):
@@ -29,8 +30,8 @@ class Tiled(Mark):
         super().set_random_state(random_generator, py_random)
         self.of.set_random_state(random_generator, py_random)
 
-    def sketch(self, shape: tuple[int, int], assets: MarkAssets) -> Sketch:
-        copy = self.of.sketch(shape, assets).matte
+    def sketch(self, shape: tuple[int, int], assets: MarkAssets, size: float) -> Sketch:
+        copy = self.of.sketch(shape, assets, self.py_random.uniform(*self.of.size)).plain()
         gaps = [max(4, int(side * self.py_random.uniform(*self.spacing))) for side in copy.shape]
         row = cv2.copyMakeBorder(copy, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT)
         shift = self.py_random.choice((0, row.shape[1] // 2))

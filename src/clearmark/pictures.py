@@ -1,0 +1,189 @@
+"""Opening and saving pictures that may come from anywhere, with their bit depth and transparency.
+
+The size is read from a picture's header, before anything is decoded, and only formats of pixels are
+opened: Pillow would hand some others to programs that run what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "SUN",
+)
+DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
+CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
+ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+
+
+class PictureError(Exception):
+    """A picture that is not opened; the message says why in a few words."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, upright.
+
+    Args:
+        pixels: (H, W, 3) RGB, uint8 or uint16.
+        alpha: (H, W) of the same type, or None for an opaque picture.
+        losses: what of the file is not in here, or would not be in a file, in a few words each.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    losses: tuple[str, ...] = ()
+
+
+def read(path: Path, megapixels: float | None = None) -> Picture:
+    """Open a picture of at most so many megapixels; None takes any.
+
+    Raises:
+        PictureError: it is none, is broken, too large, or of a kind without a defined range.
+    """
+    # Pillow's own limit cannot be set for one picture alone, and ours comes first.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        if not path.stat().st_size:
+            raise PictureError("empty file")
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if megapixels is not None and width * height > megapixels * 1e6:
+                raise PictureError(
+                    f"{width} x {height} pixels are more than megapixels={megapixels:g}; "
+                    "raise it if you trust the file"
+                )
+            return _decoded(path, image)
+    except PictureError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise PictureError("not a picture") from error
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}" if error.strerror else f"broken: {error}"
+        raise PictureError(why) from error
+    except Exception as error:  # a decoder may trip over a broken file in any way
+        raise PictureError(
+            f"broken: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from error
+
+
+def _decoded(path: Path, image: Image.Image) -> Picture:
+    deep, turn = _bits(path, image) == 16, image.getexif().get(ORIENTATION, 1)
+    frames, mode = getattr(image, "n_frames", 1), image.mode
+    image.load()  # raises if the file is cut short, which OpenCV would not say
+    losses: tuple[str, ...] = (f"only the first of its {frames} frames",) if frames > 1 else ()
+    if mode == "CMYK":
+        losses += ("CMYK became RGB without its colour profile",)
+    if deep:
+        pixels = _deep(path)
+        if image.format == "TIFF":
+            turn = 1  # OpenCV has turned it
+    elif mode in ("I", "F") or mode.startswith("I;"):
+        raise PictureError(
+            f"{mode} pixels have no defined range; save it with 8 or 16 bits a channel"
+        )
+    else:
+        clear = image.has_transparency_data
+        pixels = np.array(image.convert("RGBA" if clear else "RGB"))
+        if image.format == "TIFF":
+            turn = 1  # Pillow has
+    pixels = np.ascontiguousarray(_upright(pixels, turn))
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, losses)
+
+
+def _bits(path: Path, image: Image.Image) -> int:
+    """Bits of a channel."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24]
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
+    return 16 if image.mode.startswith("I;16") else 8
+
+
+def _deep(path: Path) -> np.ndarray:
+    """(H, W, 3 or 4) uint16; Pillow knows 16 bits in grey pictures only."""
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise PictureError("broken: its 16 bits a channel cannot be decoded")
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, 2)
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as an EXIF orientation from 1 to 8 says; anything else says nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def fitting(picture: Picture, suffix: str) -> Picture:
+    """What of a picture a file of that kind can hold; what it cannot is added to the losses."""
+    kind = suffix.lower()
+    if picture.alpha is not None and kind not in CLEAR:
+        losses = (*picture.losses, f"{kind} has no transparency; use .png")
+        picture = replace(picture, alpha=None, losses=losses)
+    if picture.pixels.dtype == np.uint16 and kind not in DEEP:
+        losses = (*picture.losses, f"{kind} has 8 bits a channel and not 16; use .png")
+        alpha = None if picture.alpha is None else _eight(picture.alpha)
+        picture = replace(picture, pixels=_eight(picture.pixels), alpha=alpha, losses=losses)
+    return picture
+
+
+def _eight(values: np.ndarray) -> np.ndarray:
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def writable(path: Path) -> bool:
+    """Whether there is a writer for pictures of that kind."""
+    try:
+        return bool(cv2.haveImageWriter(str(path)))
+    except cv2.error:  # a format that this build of OpenCV knows, but is told not to use
+        return False
+
+
+def write(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
+    """Write (H, W, 3) RGB or (H, W) grey beside its place and rename it: it is whole or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if pixels.ndim == 3:
+        pixels = pixels[..., ::-1] if alpha is None else np.dstack([pixels[..., ::-1], alpha])
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        done, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels), options)
+    except cv2.error as error:
+        raise OSError(f"pictures of the kind {path.suffix} cannot be written") from error
+    if not done:
+        raise OSError(f"this picture cannot be written as {path.suffix}")
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(data.tobytes())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
