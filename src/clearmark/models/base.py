@@ -48,10 +48,11 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
     decides where they count:
 
         filled = marked + gain * (marked - 1/2) + offset
-        image = marked + sure^4 * mask * (filled - marked)
+        image = marked + sure^2 * mask^1.5 * (filled - marked)
 
     ``sure`` is the mask's highest mean over a patch, one number a picture: the picture is touched
-    where the network is sure of a mark, instead of a little everywhere.
+    where the network is sure of a mark, instead of a little everywhere (the exponents are of
+    ``experiments/default_run``).
 
     Args:
         marked: (B, 3, H, W).
@@ -65,7 +66,7 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
     mask = torch.sigmoid(mask_logits)
     patch = (min(PATCH, mask.shape[-2]), min(PATCH, mask.shape[-1]))
     sure = F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
-    image = torch.addcmul(marked, sure.pow(4) * mask, correction)
+    image = torch.addcmul(marked, sure.square() * mask.pow(1.5), correction)
     return Restoration(image, mask_logits, filled)
 
 
