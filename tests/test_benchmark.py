@@ -360,8 +360,8 @@ def test_a_set_is_recorded_once_and_only_then_used(run):
         (["outputs=a b,c"], ["outputs=a b,c is not a folder"]),
         (["export=."], ["export=. holds something already"]),
         (["ckpt=missing"], ["ckpt=missing does not exist"]),
-        (["baseline=nothing", "markbench=v0"], ["markbench/v0"]),
-        (["baselin=nothing"], ["baselin", "--cfg job"]),
+        (["baseline=nothing", "markbench=v0"], ["markbench=v0", "there are v1"]),
+        (["baselin=nothing"], ["baselin", "did you mean baseline?"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -55,8 +55,8 @@ def test_the_default_passes():
             "data.samples_per_epoch=null is no value; give it as int",
         ),
         (
-            ["model.convolutions=true"],
-            "model.convolutions=true is not allowed; give a whole number",
+            ["model.blocks=true"],
+            "model.blocks=true is not allowed; give a whole number",
         ),
         (["model.mask=maybe"], "model.mask=maybe is str; give it as bool"),
         (

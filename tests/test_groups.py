@@ -205,7 +205,16 @@ def test_precision_is_one_the_trainer_knows(path):
         assert trainer.precision == cfg.precision
 
 
-GROUPS = ("model", "data", "watermark", "trainer", "logger", "callbacks", "precision")
+GROUPS = (
+    "model",
+    "data",
+    "watermark",
+    "degradation",
+    "trainer",
+    "logger",
+    "callbacks",
+    "precision",
+)
 OTHERS = ("activation", "loss", "optimizer", "scheduler")
 ROOTED = ("folder", "shards", "clwd", "lvw", "logo", "ilaw", "prwd", "pairs")
 NEEDED = {f"data={name}": ["data.root=photos"] for name in ROOTED} | {
@@ -221,7 +230,12 @@ def test_every_choice_composes_and_passes_the_checks(choice):
     typed = [choice, *NEEDED.get(choice, []), "folder=run", "name=run"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", cli.quote_digits(typed))
-    config.check(cfg)
+    here = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if here.get(cfg.trainer.accelerator, True):
+        config.check(cfg)
+    else:
+        with pytest.raises(UserError, match="torch finds no"):
+            config.check(cfg)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert all(get_class(node["_target_"]) for node in targets(plain))
 

@@ -87,7 +87,7 @@ def test_a_tiny_network_trains_on_clwd(tmp_path, capsys):
     assert (tmp_path / "run" / "panels" / "test.png").is_file()
     listed = (tmp_path / "run" / "broken_photos.tsv").read_text()
     assert listed == f"{root / 'train' / 'Mask' / '7.png'}\tempty file\n"
-    assert "left out 1 broken" in capsys.readouterr().out
+    assert "left out 1 file" in capsys.readouterr().out
 
 
 def test_a_picture_that_does_not_decode_makes_way_for_the_next(tmp_path):

@@ -128,8 +128,8 @@ def _key(name: str, why: str = "") -> str:
 def _choice(group: str, choice: str, message: str) -> str:
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
     near = nearest(choice, choices)
-    meant = f"did you mean {group}={near}? " if near else ""
-    return f"{group}={choice} does not exist; {meant}There are {', '.join(choices)}"
+    meant = f"did you mean {group}={near}? There" if near else "there"
+    return f"{group}={choice} does not exist; {meant} are {', '.join(choices)}"
 
 
 def _conf() -> Path:

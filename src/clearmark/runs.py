@@ -57,7 +57,8 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
     if broken:
         lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
         (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
-        print(f"left out {len(broken)} files, listed in {folder / 'broken_photos.tsv'}")
+        files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
+        print(f"left out {files}, listed in {folder / 'broken_photos.tsv'}")
 
 
 def table(folder: str | Path) -> pandas.DataFrame:

@@ -1,0 +1,350 @@
+"""Wrong command lines: status 2, one line that names key, value and fix, and nothing left behind.
+
+They run inside this process, where a hundred take seconds; a few run as commands too, to show that
+the two are the same.
+"""
+
+import copy
+import os
+import runpy
+import subprocess
+import sys
+
+import pytest
+import tiny
+from omegaconf import OmegaConf
+
+# Words behind the program, and what the line must say. Paths are made by ``places`` below.
+TRAIN = [
+    # groups and keys that do not exist
+    ("modell=unet", "modell", "did you mean model?"),
+    ("modle=unet", "modle", "did you mean model?"),
+    ("network=unet", "network", "did you mean model?"),
+    ("dataset=photos", "dataset", "did you mean data?"),
+    ("optimiser=adam", "optimiser", "did you mean optimizer?"),
+    ("losss=mse", "losss", "did you mean loss?"),
+    ("activations=relu", "activations", "did you mean activation?"),
+    ("schedular=cosine", "schedular", "did you mean scheduler?"),
+    ("watermarks=text", "watermarks", "did you mean watermark?"),
+    ("percision=32", "percision", "did you mean precision?"),
+    ("callback=ema", "callback", "did you mean callbacks?"),
+    ("loggers=csv", "loggers", "did you mean logger?"),
+    ("experiments=quick", "experiments", "did you mean experiment?"),
+    ("degredation=jpeg", "degredation", "did you mean degradation?"),
+    ("sed=1", "sed", "did you mean seed?"),
+    ("thread=1", "thread", "did you mean threads?"),
+    ("data.batchsize=4", "data.batchsize", "did you mean data.batch_size?"),
+    ("batch_size=4", "batch_size", "did you mean data.batch_size?"),
+    ("num_workers=4", "num_workers", "did you mean data.workers?"),
+    ("data.num_workers=4", "data.num_workers", "did you mean data.workers?"),
+    ("lr=0.1", "lr", "did you mean optimizer.lr?"),
+    ("learning_rate=0.1", "learning_rate", "did you mean optimizer.lr?"),
+    ("optimizer.learning_rate=1", "optimizer.learning_rate", "did you mean optimizer.lr?"),
+    ("optim.lr=0.1", "optim.lr", "did you mean optimizer.lr?"),
+    ("epochs=3", "epochs", "did you mean trainer.max_epochs?"),
+    ("max_epochs=3", "max_epochs", "did you mean trainer.max_epochs?"),
+    ("trainer.epochs=3", "trainer.epochs", "did you mean trainer.max_epochs?"),
+    ("trainer.max_epoch=3", "trainer.max_epoch", "did you mean trainer.max_epochs?"),
+    ("gpus=1", "gpus", "did you mean trainer.devices?"),
+    ("devices=2", "devices", "did you mean trainer.devices?"),
+    ("model.width=4", "model.width", "did you mean model.widths?"),
+    ("optimizer.weight_decay=0.1", "optimizer.weight_decay", "+optimizer.weight_decay="),
+    ("trainer.max_steps=5", "trainer.max_steps", "+trainer.max_steps="),
+    ("loss.qqq=1", "loss.qqq", "--cfg job"),
+    ("loss.terms.image.wieght=1", "loss.terms.image.wieght", "loss.terms.image.weight?"),
+    ("~callbacks.progres", "callbacks.progres", "did you mean callbacks.progress?"),
+    ("+data.batchsize=4", "data.batchsize=4", "did you mean batch_size?"),
+    ("+trainer.max_epoch=4", "trainer.max_epoch=4", "did you mean max_epochs?"),
+    ("hydra.run.dirr=x", "hydra.run.dirr", "did you mean hydra.run.dir?"),
+    # choices that do not exist
+    ("model=unett", "model=unett", "did you mean model=unet?", "conv_fc"),
+    ("model=ResNet", "model=ResNet", "did you mean model=resnet?"),
+    ("optimizer=adamm", "optimizer=adamm", "did you mean optimizer=adam?"),
+    ("loss=mes", "loss=mes", "did you mean loss=mse?"),
+    ("activation=rellu", "activation=rellu", "did you mean activation=relu?"),
+    ("scheduler=cosin", "scheduler=cosin", "did you mean scheduler=cosine?"),
+    ("watermark=txt", "watermark=txt", "did you mean watermark=text?"),
+    ("data=foto", "data=foto", "photos"),
+    ("trainer=cuda", "trainer=cuda", "gpu"),
+    ("precision=17", "precision=17", "16, 32, 64, bf16"),
+    ("logger=wandbb", "logger=wandbb", "did you mean logger=wandb?"),
+    ("experiment=quik", "experiment=quik", "did you mean experiment=quick?"),
+    ("model=", "model", "unet"),
+    ("model=unet,resnet", "model=unet,resnet", "-m"),
+    # not the grammar
+    ("unet", "unet", "model=unet"),
+    ("data.batch_size=[1", "data.batch_size=[1", "quote"),
+    ("optimizer.lr = 0.1", "optimizer.lr", "optimizer.lr=..."),
+    ("--lr 0.1", "--lr", "optimizer.lr="),
+    ("--model=unet", "--model=unet", "model=unet"),
+    ("--batch-size=8", "--batch-size=8", "data.batch_size=8"),
+    ("-lr=0.1", "-lr=0.1", "optimizer.lr=0.1"),
+    ("--cfg jobb", "jobb", "'job'"),
+    ("--config-name trian", "trian", "config"),
+    ("--experimental-rerun x.pickle", "--experimental-rerun", "pickle"),
+    # wrong types
+    ("data.batch_size=abc", "data.batch_size=abc", "whole number"),
+    ("data.batch_size=2.5", "data.batch_size=2.5", "whole number"),
+    ("data.batch_size=true", "data.batch_size=true", "whole number"),
+    ("data.batch_size=null", "data.batch_size=null", "whole number"),
+    ("data.batch_size=[1,2]", "data.batch_size=[1, 2]", "int"),
+    ("seed=abc", "seed=abc", "whole number"),
+    ("seed=-1", "seed=-1", "0 to 4294967295"),
+    ("seed=1.5", "seed=1.5", "whole number"),
+    ("seed=null", "seed=null", "whole number"),
+    ("threads=many", "threads=many", "whole number"),
+    ("threads=0", "threads=0", "1 to 1024"),
+    ("optimizer.lr=fast", "optimizer.lr=fast", "a number"),
+    ("optimizer.lr=null", "optimizer.lr=null", "a number"),
+    ("optimizer.lr=1e-3x", "optimizer.lr=1e-3x", "a number"),
+    ("print_config=perhaps", "print_config=perhaps", "true or false"),
+    ("channels_last=1.0e0x", "channels_last=1.0e0x", "true or false"),
+    ("model.mask=maybe", "model.mask=maybe", "bool"),
+    ("model.widths=wide", "model.widths=wide", "whole number"),
+    ("model.widths=[]", "model.widths=[]", "whole number"),
+    ("model.widths=[8,-8]", "model.widths=[8, -8]", "whole number"),
+    ("model=5", "model=5", "unet"),
+    ("model.scale=0", "model.scale=0", "1 to 64"),
+    ("data=folder data.root=5", "data.root=5", "str"),
+    # out of range
+    ("optimizer.lr=-1", "optimizer.lr=-1", "above 0"),
+    ("optimizer.lr=0", "optimizer.lr=0", "above 0"),
+    ("optimizer.lr=nan", "optimizer.lr=nan", "above 0"),
+    ("optimizer.lr=inf", "optimizer.lr=inf", "above 0"),
+    ("optimizer=momentum optimizer.momentum=-1", "momentum=-1", "SGD"),
+    ("optimizer.betas=[0.9,1.5]", "betas=[0.9, 1.5]", "Adam"),
+    ("+optimizer.weight_decay=-1", "optimizer.weight_decay=-1", "0 to"),
+    ("scheduler.pct_start=7", "pct_start=7", "OneCycleLR"),
+    ("data.batch_size=0", "data.batch_size=0", "1 or more"),
+    ("data.eval_batch_size=0", "data.eval_batch_size=0", "1 or more"),
+    ("data.crop=-1", "data.crop=-1", "1 to"),
+    ("data.crop=512", "data.crop=512", "data.size=256"),
+    ("data.size=64", "data.crop=128", "data.size=64"),
+    ("data.size=0", "data.size=0", "1 to"),
+    ("data.short_side=-5", "data.short_side=-5", "1 to"),
+    ("data.workers=-1", "data.workers=-1", "0 to"),
+    ("data.cache_mb=-1", "data.cache_mb=-1", "0 or more"),
+    ("data.on_mark=1.5", "data.on_mark=1.5", "0 to 1"),
+    ("data.unmarked=-0.1", "data.unmarked=-0.1", "0 to 1"),
+    ("data.linear=2", "data.linear=2", "0 to 1"),
+    ("data.samples_per_epoch=0", "data.samples_per_epoch=0", "1 or more"),
+    ("data.val_samples=0", "data.val_samples=0", "1 or more"),
+    ("data.test_samples=-3", "data.test_samples=-3", "1 or more"),
+    ("trainer.max_epochs=0", "trainer.max_epochs=0", "1 or more"),
+    ("trainer.max_epochs=-1", "trainer.max_epochs=-1", "1 or more"),
+    ("trainer=cpu trainer.devices=99999", "trainer.devices=99999", "devices=1"),
+    ("trainer=cpu trainer.devices=0", "devices", "0"),
+    ("trainer=cpu trainer.devices=two", "devices", "two"),
+    ("trainer.accelerator=cuuda", "trainer.accelerator=cuuda", "did you mean cuda?"),
+    ("trainer.strategy=dpp", "dpp", "ddp"),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0", "1 or more"),
+    ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1", "0 or more"),
+    ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0", "above 0"),
+    ("callbacks.checkpoint.monitor=val/pnsr", "val/pnsr", "val/psnr"),
+    ("callbacks.checkpoint.mode=maxx", "callbacks.checkpoint.mode=maxx", "did you mean max?"),
+    ("callbacks=ema callbacks.ema.decay=2", "callbacks.ema.decay=2", "0 to 1"),
+    ("+callbacks.panels.pictures=0", "callbacks.panels.pictures=0", "1 to"),
+    ("objective=test/pnsr", "objective=test/pnsr", "objective=test/psnr"),
+    ("watermark=text watermark.opacity=[0.5,1.5]", "opacity=[0.5, 1.5]", "[0, 1]"),
+    ("loss=mse loss.where=everywhere", "everywhere", "marked"),
+    ("activation._target_=torch.nn.Rellu", "torch.nn.Rellu", "does not exist"),
+    ("activation._target_=os.system", "_target_=os.system", "CLEARMARK_TRUST"),
+    # pairs that exclude each other
+    ("trainer=cpu precision=16", "precision=16", "precision=bf16"),
+    ("trainer=mps", "trainer.accelerator=mps", "trainer=cpu"),
+    ("trainer=mps precision=64", "precision=64", "trainer=mps", "precision=32"),
+    ("model.mask=false", "model.mask=false", "loss=charbonnier"),
+    ("optimizer=gd data.batch_size=7", "data.batch_size=7", "multiple"),
+    ("optimizer=gd data.samples_per_epoch=null", "data.samples_per_epoch=null", "int"),
+    ("optimizer=gd data=pairs data.root={empty}", "data.samples_per_epoch=null", "multiple"),
+    ("data.batch_size=64 data.samples_per_epoch=32", "data.batch_size=64", "32 or less"),
+    ("trainer.check_val_every_n_epoch=9", "check_val_every_n_epoch=9", "max_epochs=6"),
+    ("~optimizer.lr", "optimizer.lr", "scheduler.max_lr"),
+    ("-m trainer=ddp seed=0,1", "trainer.strategy=ddp", "without -m"),
+    ("-m model=unet,unett", "model=unett", "did you mean model=unet?"),
+    ("-m sed=0,1", "sed", "did you mean seed?"),
+    # folders
+    ("data=folder", "data.root is not set", "data.root=..."),
+    ("data=folder data.root={missing}", "data.root={missing}", "folder of clean photos"),
+    ("data=folder data.root={empty}", "data.root={empty}", "no pictures"),
+    ("data=folder data.root={file}", "data.root={file}", "not a folder"),
+    ("data=folder data.root={texts}", "data.root={texts}", "no pictures"),
+    ("data=folder data.root={one}", "data.root={one}", "add more photos"),
+    ("data=pairs data.root={missing}", "data.root={missing}", "folder"),
+    ("data=shards data.root={missing}", "{missing}", ""),
+    ("folder={file}/run", "{file}", "directory"),
+    ("hydra.run.dir={file}/run", "{file}", "directory"),
+]
+EVALUATE = [
+    ("", "ckpt is not set", "ckpt=..."),
+    ("ckpt=", "ckpt", "ckpt=..."),
+    ("ckpt={missing}", "ckpt={missing}", "run folder"),
+    ("ckpt={empty}", "ckpt={empty}", "best.ckpt"),
+    ("ckpt={file}", "ckpt={file}", "checkpoint"),
+    ("ckpt={photo}", "ckpt={photo}", "checkpoint"),
+    ("checkpoint={run}", "checkpoint", "did you mean ckpt?"),
+    ("ckpt={run} splitt=test", "splitt", "did you mean split?"),
+    ("ckpt={run} split=train", "split=train", "split=val"),
+    ("ckpt={run} protocol=papers", "protocol=papers", "paper"),
+    ("ckpt={run} watermark=mixd", "watermark=mixd", "did you mean watermark=mixed?"),
+    ("ckpt={run} data.eval_batch_size=0", "data.eval_batch_size=0", "1 or more"),
+    ("ckpt={run} data=folder data.root={empty}", "data.root={empty}", "no pictures"),
+    ("ckpt={run} data=clwd data.root={empty}", "{empty}", ""),
+    ("ckpt={run} seed=abc", "seed=abc", "whole number"),
+    ("ckpt={run} model=unet", "model", ""),
+    ("--ckpt={run}", "--ckpt={run}", "ckpt={run}"),
+]
+PREDICT = [
+    ("", "ckpt is not set", "ckpt=..."),
+    ("ckpt={run}", "input is not set", "input=..."),
+    ("ckpt={run} input={photo}", "output is not set", "output=..."),
+    ("ckpt={run} input={photo} ouput=x.png", "ouput", "did you mean output?"),
+    ("ckpt={run} input={missing} output=x.png", "input={missing}", "picture"),
+    ("ckpt={run} input={empty} output=x", "input={empty}", "no pictures"),
+    ("ckpt={run} input={photo} output={photo}", "output={photo}", "another name"),
+    ("ckpt={run} input={photo} output=x.xyz", "x.xyz", "use .png"),
+    ("ckpt={run} input={one} output={file}", "output={file}", "folder"),
+    ("ckpt={run} input={photo} output={file}/x.png", "{file}", "directory"),
+    ("ckpt={file} input={photo} output=x.png", "ckpt={file}", "checkpoint"),
+    ("ckpt={run} input={photo} output=x.png overwrite=yess", "overwrite=yess", "true or false"),
+    ("ckpt={run} input={photo} output=x.png threads=-1", "threads=-1", "1 to"),
+    ("ckpt={run} input={photo} output=x.png device=teapot", "device=teapot", "device=cpu"),
+    ("ckpt={run} input={photo} output=x.png megapixels=0", "megapixels=0", "above 0"),
+    ("-m ckpt={run} input={missing},{empty} output=x", "input={missing}", "input={empty}"),
+    ("ckpt={run} input={photo} output=x.png model=unet", "model", "--cfg job"),
+    ("{photo}", "{photo}", "="),
+]
+GALLERY = [
+    ("", "output is not set", "output=..."),
+    ("output=x.txt", "output=x.txt", ".png"),
+    ("output=x.png rows=0", "rows=0", "1 to 100"),
+    ("output=x.png columns=-2", "columns=-2", "1 to 100"),
+    ("output=x.png split=all", "split=all", "train"),
+    ("output=x.png row=2", "row", "did you mean rows?"),
+    ("output=x.png watermark=stmp", "watermark=stmp", "did you mean watermark=stamp"),
+    ("output=x.png data.size=-1", "data.size=-1", "1 to"),
+    ("output={file}/x.png rows=1 columns=1", "{file}", ""),
+]
+PACK = [
+    ("", "input is not set", "input=..."),
+    ("input={missing} output=x", "{missing}", "folder"),
+    ("input={one} output=x quality=0", "quality=0", "1 to 100"),
+    ("input={one} output=x short_sid=4", "short_sid", "did you mean short_side?"),
+]
+BENCHMARK = [
+    ("", "nothing to do", "ckpt=..."),
+    ("ckpt={run} baseline=telea", "ckpt and baseline", "exclude"),
+    ("baseline=teela", "baseline=teela", "telea"),
+    ("ckpt={missing}", "ckpt={missing}", "run folder"),
+    ("basline=telea", "basline", "did you mean baseline?"),
+]
+PROGRAMS = {
+    "train": TRAIN,
+    "evaluate": EVALUATE,
+    "predict": PREDICT,
+    "gallery": GALLERY,
+    "pack": PACK,
+    "benchmark": BENCHMARK,
+}
+ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, run_folder):
+    """Paths for the command lines: good ones and bad ones."""
+    root = tmp_path_factory.mktemp("places")
+    for name in ("empty", "texts", "one"):
+        (root / name).mkdir()
+    (root / "texts" / "notes.txt").write_text("words")
+    (root / "file").write_text("words")
+    photo = tiny.photos(root / "photos", 1) / "photo00.png"
+    (root / "one" / "photo.png").write_bytes(photo.read_bytes())
+    (root / "run").symlink_to(run_folder)
+    names = ("missing", "empty", "texts", "one", "file", "run")
+    return {name: str(root / name) for name in names} | {"photo": str(photo)}
+
+
+def script(name):
+    return str(tiny.ROOT / "src" / f"{name}.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once():
+    """Hydra reads all YAML files three times a command, which is half of its time."""
+    read, kept = OmegaConf.load, {}
+
+    def load(file):
+        name = getattr(file, "name", file)
+        if name not in kept:
+            kept[name] = read(file)
+        return copy.deepcopy(kept[name])
+
+    OmegaConf.load = load
+    yield
+    OmegaConf.load = read
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd, tmp_path):
+    """Types a command in an empty folder; returns the one line that it ends with."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.chdir(tmp_path)
+
+    def type_in(name, *words):
+        monkeypatch.setattr(sys, "argv", [script(name), *words])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(script(name), run_name="__main__")
+        stderr = capfd.readouterr().err
+        assert left.value.code == 2, stderr
+        assert stderr.startswith("error: "), stderr
+        assert stderr.count("\n") == 1, stderr
+        assert not list(tmp_path.iterdir()), "left something behind"
+        return stderr
+
+    return type_in
+
+
+@pytest.mark.parametrize(("name", "typed", "said"), [(n, t, s) for n, t, *s in ALL])
+def test_a_wrong_command_line_ends_in_one_line(name, typed, said, refused, places):
+    line = refused(name, *typed.format(**places).split())
+    for words in said:
+        assert words.format(**places) in line
+
+
+def test_there_are_enough_of_them():
+    assert len({line[:2] for line in ALL}) == len(ALL) >= 100
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "modell=unet",
+        "data.batch_size=0",
+        pytest.param("-m trainer=ddp seed=0,1", marks=pytest.mark.slow),
+        pytest.param("data=folder data.root=none", marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_says_the_same(typed, refused, tmp_path):
+    inside = refused("train", *typed.split())
+    done = command(typed, tmp_path)
+    assert (done.returncode, done.stderr) == (2, inside)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("typed", ["modell=unet", "data.batch_size=0"])
+def test_the_traceback_can_be_had(typed, tmp_path):
+    done = command(typed, tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def command(typed, folder, **environment):
+    return subprocess.run(
+        [sys.executable, script("train"), *typed.split()],
+        cwd=folder,
+        env=os.environ | {"HYDRA_FULL_ERROR": ""} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
