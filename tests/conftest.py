@@ -1,5 +1,6 @@
 """Keeps the tests off the network and on one core; stands before anything imports torch."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,14 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # more than the cores that are free costs a factor of ten
 os.environ["WANDB_MODE"] = "offline"
 sys.path.insert(0, str(ROOT / "src"))  # the entry points are no part of the package
+
+
+@pytest.fixture(autouse=True)
+def _no_log_files():
+    """A command that ran in this process leaves a handler for a file in a folder that is gone."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [h for h in root.handlers if not isinstance(h, logging.FileHandler)]
 
 
 @pytest.fixture(scope="session")
