@@ -48,15 +48,12 @@ def register_resolvers() -> None:
     def fused(precision: str) -> bool:
         return precision != "16-mixed"
 
-    OmegaConf.register_new_resolver("ceil_div", ceil_div, replace=True)
-
     def cores(most: int) -> int:
         mine = getattr(os, "sched_getaffinity", None)
         return min(most, len(mine(0)) if mine else os.cpu_count() or 1)
 
-    OmegaConf.register_new_resolver("cores", cores, replace=True)
-    OmegaConf.register_new_resolver("has_momentum", has_momentum, replace=True)
-    OmegaConf.register_new_resolver("fused", fused, replace=True)
+    for resolver in (ceil_div, has_momentum, fused, cores):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def check(cfg: DictConfig) -> None:
@@ -125,15 +122,21 @@ def _check_trusted(node: Any, top: bool = True) -> None:
 
 
 def _is_layer(target: Any) -> bool:
-    # The name alone proves little: clearmark.runs.os.system starts with the right word, too.
-    if not (isinstance(target, str) and target.startswith(TRUSTED)):
-        return False
     try:
-        found = get_object(target)
+        found = _class_in(target, TRUSTED)
     except (ImportError, ValueError, AttributeError):
         return False
-    inside = isinstance(found, type) and f"{found.__module__}.".startswith(TRUSTED)
-    return inside and issubclass(found, nn.Module)
+    return found is not None and issubclass(found, nn.Module)
+
+
+def _class_in(name: Any, homes: tuple[str, ...]) -> type | None:
+    """The class of that name, if it lives in one of the modules ``homes``, each with a last dot."""
+    if not (isinstance(name, str) and name.startswith(homes)):
+        return None
+    found = get_object(name)
+    # The name alone proves little: clearmark.runs.os.system starts with the right word, too.
+    inside = isinstance(found, type) and f"{found.__module__}.".startswith(homes)
+    return found if inside else None
 
 
 def _check_figure(name: Any, key: str, split: str, usual: str) -> None:
@@ -280,13 +283,11 @@ def _check_call(node: DictConfig, path: str) -> None:
 def _class(name: Any, path: str) -> Any:
     """The class that a config names; a config may come from a run folder of somebody else's."""
     packages = [*PACKAGES, *filter(None, os.environ.get(OWN, "").split(","))]
-    inside = str(name).partition(".")[0] in packages
     try:
-        found = get_object(name) if inside else None
+        found = _class_in(name, tuple(f"{package}." for package in packages))
     except (ImportError, ValueError, AttributeError) as error:
         raise UserError(f"{path}={name} does not exist; see the files in conf/") from error
-    # The name alone proves little: clearmark.runs.os.system starts with the right word, too.
-    if not isinstance(found, type) or found.__module__.partition(".")[0] not in packages:
+    if found is None:
         raise UserError(
             f"{path}={name} is no class of {', '.join(packages)}; for one of your own package set "
             f"the environment variable {OWN}=my_package"

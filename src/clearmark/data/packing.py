@@ -66,15 +66,8 @@ def pack(
     made, part = not output.exists(), output / ".part"
     part.mkdir(parents=True)
     try:
-        left_out: dict[Path, str] = {}
-        with ThreadPoolExecutor() as pool:
-            writers = {split: ShardWriter(part, split, shard_mb * 1e6) for split in SPLITS}
-            read = _ahead(pool, track(ordered, len(ordered)), short_side, quality)
-            for path, content in read:
-                if isinstance(content, str):
-                    left_out[path] = content
-                else:
-                    writers[split_of(path)].add(path.stem, *content)
+        writers = {split: ShardWriter(part, split, shard_mb * 1e6) for split in SPLITS}
+        left_out = _fill(writers, track(ordered, len(ordered)), short_side, quality)
         shards = {split: writer.close() for split, writer in writers.items()}
         if len(left_out) == len(paths):
             raise UserError(f"all {len(paths)} photos in input={root} are broken")
@@ -135,6 +128,20 @@ class ShardWriter:
             size = (self.folder / self.shards[-1].name).stat().st_size
             self.shards[-1] = self.shards[-1]._replace(size=size)
             self._tar = None
+
+
+def _fill(
+    writers: Mapping[str, ShardWriter], paths: Iterable[Path], short_side: int | None, quality: int
+) -> dict[Path, str]:
+    """Give each photo to the writer of its split; returns what was left out, with the reason."""
+    left_out: dict[Path, str] = {}
+    with ThreadPoolExecutor() as pool:
+        for path, content in _ahead(pool, paths, short_side, quality):
+            if isinstance(content, str):
+                left_out[path] = content
+            else:
+                writers[split_of(path)].add(path.stem, *content)
+    return left_out
 
 
 def _ahead(

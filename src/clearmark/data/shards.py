@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
 from torch.utils.data import DataLoader
 
 from clearmark.data.datamodule import PhotosModule
 from clearmark.data.marked import MarkedPhotos, Sample
 from clearmark.data.order import EpochBatches, ShardOrder
 from clearmark.data.photos import Photos, decode_photo
-from clearmark.data.splits import give_way
 from clearmark.errors import UserError
 
 CONTENTS, VERSION = "shards.json", 1
@@ -182,30 +180,19 @@ class ShardsModule(PhotosModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches in the order of ``EpochBatches``: none of its samples is dropped."""
-        dataset, trainer = self.datasets["train"], self.trainer
+        dataset = self.datasets["train"]
         assert isinstance(dataset, MarkedPhotos)
         assert isinstance(dataset.photos, ShardedPhotos)
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         counts = [shard.photos for shard in dataset.photos.shards]
-        epoch, seen = self._resumed
-        return DataLoader(
-            dataset,
-            batch_sampler=EpochBatches(
-                ShardOrder(counts, self.seed, self.mix),
-                self.samples["train"],
-                self.batch_size,
-                rank,
-                world,
-                self.fresh_each_epoch,
-                epoch,
-                seen,
-            ),
-            num_workers=self.workers,
-            worker_init_fn=give_way,
-            persistent_workers=self.workers > 0,
-            prefetch_factor=4 if self.workers else None,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+        batches = EpochBatches(
+            ShardOrder(counts, self.seed, self.mix),
+            self.samples["train"],
+            self.batch_size,
+            *self.place,
+            self.fresh_each_epoch,
+            *self._resumed,
         )
+        return self.loader("train", self.workers, batch_sampler=batches)
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands: what comes next, ``samples`` into ``epoch``, in steps of so many.
@@ -215,11 +202,10 @@ class ShardsModule(PhotosModule):
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        assert isinstance(epochs, ProcessedTracker)
-        assert isinstance(batches.current, ProcessedTracker)
-        epoch, steps = epochs.processed, batches.current.processed
-        if epochs.processed == epochs.ready:  # between two epochs
+        epochs, batches = loop.epoch_progress.state_dict(), loop.epoch_loop.batch_progress
+        counted, steps = epochs["current"], batches.state_dict()["current"]["processed"]
+        epoch = counted["processed"]
+        if epoch == counted["ready"]:  # between two epochs
             steps = 0
         elif batches.is_last_batch:
             epoch, steps = epoch + 1, 0

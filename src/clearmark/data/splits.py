@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
@@ -66,19 +67,29 @@ class SplitsModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size, 0)
 
     def _loader(self, split: str, batch_size: int, workers: int) -> DataLoader[Sample]:
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         fresh = self.fresh_each_epoch and split == "train"
+        sampler = EpochSampler(self.samples[split], *self.place, fresh)
+        return self.loader(
+            split, workers, batch_size=batch_size, sampler=sampler, drop_last=split == "train"
+        )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which process this is, and of how many."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    def loader(self, split: str, workers: int, **order: Any) -> DataLoader[Sample]:
+        """Batches of a split in an order: what a ``DataLoader`` takes for that."""
+        device = self.trainer.strategy.root_device.type if self.trainer else "cpu"
         return DataLoader(
             self.datasets[split],
-            batch_size=batch_size,
-            sampler=EpochSampler(self.samples[split], rank, world, fresh),
             num_workers=workers,
-            worker_init_fn=give_way,
+            worker_init_fn=give_way if device == "cpu" else None,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
-            drop_last=split == "train",
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            pin_memory=device == "cuda",
+            **order,
         )
 
 
