@@ -125,7 +125,7 @@ def fit(repeats: int, steps: int, overrides: list[str]) -> None:
     data.setup("fit")
     samples = [data.datasets["train"][(0, index)] for index in range(cfg.data.batch_size)]
     collated = torch.utils.data.default_collate(samples)
-    batch, skip = as_tensors(collated, torch.float32), min(5, steps // 4)
+    batch, skip = as_tensors(collated, torch.float32), steps // 4
     both = []
     for _ in range(repeats):
         both.append((fit_pace(cfg, data, steps, skip), bare_pace(cfg, batch, steps, skip)))

@@ -65,6 +65,7 @@ class MarkedPhotos(Dataset[Sample]):
         self.geometry, self.watermark, self.unmarked = geometry, watermark, unmarked
         self.crop, self.on_mark, self.in_order = crop, on_mark, in_order
         self.linear, self.degradation = linear, degradation or A.NoOp(p=1.0)
+        self._generator, self._python = np.random.default_rng(), random.Random()
 
     @property
     def broken(self) -> dict[Path, str]:
@@ -72,12 +73,8 @@ class MarkedPhotos(Dataset[Sample]):
         return self.photos.broken
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        # albumentations would draw the same numbers in every worker and every epoch.
-        generator = np.random.default_rng((self.seed, epoch, index))
-        python = random.Random(int(generator.integers(2**63)))
-        for transform in (self.geometry, self.watermark, self.degradation):
-            transform.set_random_state(generator, python)
+        generator, python = self._drawing(*key)
+        index = key[1]
         number = index if self.in_order else int(generator.integers(len(self.photos)))
         clean = self.geometry(image=self.photos[number % len(self.photos)])["image"]
         opacity, colour = np.zeros(clean.shape[:2], np.uint8), np.zeros_like(clean)
@@ -90,6 +87,16 @@ class MarkedPhotos(Dataset[Sample]):
         marked = _marked(clean, opacity, colour, python.random() < self.linear)
         marked = self.degradation(image=marked)["image"]
         return {"marked": marked, "clean": clean, "colour": colour, "opacity": opacity}
+
+    def _drawing(self, epoch: int, index: int) -> tuple[np.random.Generator, random.Random]:
+        """Both generators at the sample's start, in the hands of every transform."""
+        # albumentations would draw the same numbers in every worker and every epoch.
+        self._generator.bit_generator.state = np.random.PCG64((self.seed, epoch, index)).state
+        self._python.seed(int(self._generator.integers(2**63)))
+        for transform in (self.geometry, self.watermark, self.degradation):
+            if transform.py_random is not self._python:  # other splits share the watermark
+                transform.set_random_state(self._generator, self._python)
+        return self._generator, self._python
 
     def _window(self, opacity: np.ndarray, side: int, python: random.Random) -> tuple[slice, slice]:
         """A square, in the share ``on_mark`` of the samples one that holds a pixel of the mark."""
