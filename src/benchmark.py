@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def measure(
     from clearmark.benchmark import cost, figure, report
     from clearmark.benchmark import measure as measuring
 
+    began = time.perf_counter()
     name = next(f"{key}={cfg[key]}" for key in TASKS if cfg[key])
     folder = Path(cfg.folder)
     runs.start(folder, cfg, {})
@@ -134,6 +136,7 @@ def measure(
     means = summary[summary["table"] == "overall"].set_index(["group", "figure"])["mean"]
     figures = {f"markbench/{key}": means["marked"][key] for key in means["marked"].index}
     known = {"remover": name, "sha256": frozen["sha256"], "pictures": frozen["state"]}
+    known["wall_seconds"] = time.perf_counter() - began
     runs.write_json(folder / "results.json", known | figures | costs)
     row = report.headline(name, summary, costs)
     title = f"MarkBench {bench.version}: {name}"

@@ -1,18 +1,29 @@
-"""Train a network that removes watermarks: ``python src/train.py model=unet optimizer=adam``."""
+"""Train a network that removes watermarks: ``python src/train.py model=unet optimizer=adam``.
 
+A run that was broken off, by whatever, goes on where it stood with the same command and
+``resume=auto``, or with ``python src/train.py ckpt=outputs/DATE/TIME``, and ends as if it had
+never stopped. A run that is finished is left alone.
+"""
+
+import json
+import os
+import signal
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from clearmark import cli
+from clearmark.sweeps import RESULTS
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from clearmark.checkpoints import Last
     from clearmark.removal import Removal
 
 
@@ -27,40 +38,72 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """One run: returns the test figures, under the names they are logged by."""
     import torch
     from lightning import Trainer, seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
-    from clearmark import results, runs
+    from clearmark import disk, loggers, results, resume, runs
     from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
     register_resolvers()
+    cfg = resume.choose(cfg)
     check(cfg)
+    folder, ckpt = Path(cfg.folder), None
+    if cfg.resume or cfg.ckpt:
+        if (folder / RESULTS).is_file():
+            print(f"finished before, and left as it is: {folder}")
+            return dict(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+        ckpt = resume.last(folder, anew=cfg.resume == resume.AUTO)
     seed_everything(cfg.seed, verbose=False)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    data, module, folder = create(cfg.data), build(cfg), Path(cfg.folder)
+        os.environ["OMP_NUM_THREADS"] = str(cfg.threads)  # or Lightning sets another for ddp
+    data, module = create(cfg.data), build(cfg)
     data.setup("fit")
     data.setup("test")
-    runs.start(folder, cfg, data.broken)
+    folder.mkdir(parents=True, exist_ok=True)
+    rank_zero_only(resume.hold)(folder)
+    rank_zero_only(runs.start)(folder, cfg, data.broken, goes_on=ckpt is not None)
     if cfg.print_config:
         print(OmegaConf.to_yaml(cfg, resolve=True))
-    callbacks = create(cfg.callbacks)
-    trainer: Trainer = create(
-        cfg.trainer, logger=list(create(cfg.logger).values()), callbacks=list(callbacks.values())
-    )
-    checkpoint = callbacks["checkpoint"]
+    callbacks, made = create(cfg.callbacks), list(create(cfg.logger).values())
+    for logger in made:
+        if ckpt and isinstance(logger, loggers.WandbLogger):
+            logger.go_on()
+    trainer: Trainer = create(cfg.trainer, logger=made, callbacks=list(callbacks.values()))
     try:
-        trainer.fit(module, data)
-        best = checkpoint.best_model_path
+        trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+        pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
+        best = callbacks["checkpoint"].best_model_path or None  # none on a full disk
         tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt(checkpoint.last_model_path) from stop
-    figures = {**tested} | results.cost(module.network) | callbacks["pace"].figures()
-    figures["wall_seconds"] = time.perf_counter() - began
+    except (SystemExit, RuntimeError) as stop:  # of Lightning at a signal, or of its workers' end
+        if isinstance(stop, RuntimeError) and callbacks["last"].signal is None:
+            raise
+        if not trainer.is_global_zero:
+            sys.exit()  # the first process says it
+        leave(stop, callbacks["last"], folder)
+    figures = {**tested} | results.cost(module.network) | pace
+    figures["wall_seconds"] = time.perf_counter() - began + before
     if trainer.is_global_zero:
-        runs.write_json(folder / "results.json", figures)
         results.show(figures, f"Test split: photos and marks never seen ({folder})")
         print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
+        with disk.going_on(folder / RESULTS):
+            runs.write_json(folder / RESULTS, figures)
+        kept = Path(callbacks["checkpoint"].dirpath) / runs.BEST
+        disk.check(folder / RESULTS, folder / "metrics.csv", kept)
     return figures
+
+
+def leave(stop: BaseException, last: "Last", folder: Path) -> NoReturn:
+    """End with a line that tells what was saved, and with the status of what stopped the run."""
+    saved = f"{last.path}; ckpt={folder} goes on" if last.path.is_file() else ""
+    code = getattr(stop, "code", 0)
+    status = code if isinstance(code, int) and code > 1 else 0
+    status = status or 128 + (last.signal or signal.SIGINT)
+    if status == cli.INTERRUPTED:
+        raise KeyboardInterrupt(saved) from stop
+    by = "SIGUSR1" if status == cli.AGAIN else "SIGTERM"
+    print(f"stopped by {by}; the network so far is in {saved}", file=sys.stderr)
+    sys.exit(status)
 
 
 def build(cfg: DictConfig) -> "Removal":
@@ -84,4 +127,5 @@ def build(cfg: DictConfig) -> "Removal":
 
 
 if __name__ == "__main__":
+    sys.argv = cli.quote_paths(sys.argv, ("ckpt",))
     cli.run(main)

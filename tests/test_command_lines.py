@@ -119,7 +119,7 @@ TRAIN = [
     ("data.eval_batch_size=0", "data.eval_batch_size=0", "1 or more"),
     ("data.crop=-1", "data.crop=-1", "1 to"),
     ("data.crop=512", "data.crop=512", "data.size=256"),
-    ("data.size=64", "data.crop=128", "data.size=64"),
+    ("data.size=64", "data.crop=144", "data.size=64"),
     ("data.size=0", "data.size=0", "1 to"),
     ("data.short_side=-5", "data.short_side=-5", "1 to"),
     ("data.workers=-1", "data.workers=-1", "0 to"),
@@ -174,6 +174,16 @@ TRAIN = [
     ("data=shards data.root={missing}", "{missing}", ""),
     ("folder={file}/run", "{file}", "directory"),
     ("hydra.run.dir={file}/run", "{file}", "directory"),
+    # going on with a run
+    ("ckpt={missing}", "ckpt={missing}", "is no folder", "resume=auto"),
+    ("ckpt={empty}", "ckpt={empty}", "holds no run", "outputs/DATE/TIME"),
+    ("ckpt={file}", "ckpt={file}", "is no folder"),
+    ("resume=outputs/a", "resume=outputs/a", "ckpt=outputs/a"),
+    ("resume=auto ckpt={empty}", "resume=auto", "exclude each other"),
+    ("resume=yes", "resume=yes", "resume=auto"),
+    ("resum=auto", "resum", "did you mean resume?"),
+    ("-m ckpt={empty} seed=0,1", "ckpt={empty}", "hydra.sweep.dir"),
+    ("callbacks.last.every=0", "callbacks.last.every=0", "1 or more"),
 ]
 EVALUATE = [
     ("", "ckpt is not set", "ckpt=..."),

@@ -57,7 +57,7 @@ def test_batches_repeat_bit_for_bit_with_any_number_of_workers(workers, folder):
     path, runs = CONF[0].with_name("web.yaml"), []
     for count in (0, workers):
         loader = module(folder, path, workers=count, linear=0.5).train_dataloader()
-        loader.sampler.set_epoch(3)
+        loader.batch_sampler.set_epoch(3)
         runs.append(list(loader))
     for one, other in zip(*runs, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)

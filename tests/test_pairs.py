@@ -176,7 +176,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(tmp_path):
         data = module(root, "clwd", *more)
         loader = data.train_dataloader()
         for epoch in range(2):
-            loader.sampler.set_epoch(epoch)
+            loader.batch_sampler.set_epoch(epoch)
             yield from loader
 
     def same(one, other):

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from clearmark.callbacks import Checkpoints
-from clearmark.data import MarkedPhotos, Photos
+from clearmark.checkpoints import Last
+from clearmark.data import MarkedPhotos, Photos, splits
 from clearmark.data.order import EpochBatches, ShardOrder
 from clearmark.data.packing import index_tars, pack
 from clearmark.data.photos import list_photos, split_of
@@ -83,8 +83,8 @@ def repacked(source, output, count):
     np.array(index, "<u8").tofile(output / "train.index")
     for path in source.glob("val*"):
         (output / path.name).write_bytes(path.read_bytes())
-    splits = {"train": found, "val": read_contents(source)["val"]}
-    (output / CONTENTS).write_text(json.dumps({"version": 1, "splits": splits}))
+    contents = {"train": found, "val": read_contents(source)["val"]}
+    (output / CONTENTS).write_text(json.dumps({"version": 1, "splits": contents}))
 
 
 def test_a_packed_photo_is_its_file_byte_for_byte(folder, shards):
@@ -401,13 +401,13 @@ CASES = [(shards, workers) for shards in (3, 5) for workers in (1, 2)]
 @pytest.fixture(autouse=True)
 def _workers_at_full_priority(monkeypatch):
     """Or on a busy machine the tests would wait for them."""
-    monkeypatch.delattr(os, "nice")
+    monkeypatch.setattr(splits, "run_when_idle", lambda: None)
 
 
 def train_one_process(rank, port, root, out):
     torch.set_num_threads(1)
     mp.set_start_method("fork", force=True)  # as in a run that is not a child itself
-    del os.nice
+    splits.run_when_idle = lambda: None
     os.environ |= {  # as torchrun sets them
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"},
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
@@ -484,7 +484,7 @@ def test_a_resumed_run_sees_the_samples_that_were_not_seen(
 def test_a_run_that_broke_within_a_step_does_it_again(few, uninterrupted, tmp_path, workers):
     broken = Recorder(stop_at=7)
     with pytest.raises(RuntimeError, match="power cut"):
-        trainer(tmp_path, [Checkpoints(tmp_path)], max_epochs=3).fit(
+        trainer(tmp_path, [Last(tmp_path, every=1)], max_epochs=3).fit(
             broken, unmarked(few, workers=workers)
         )
     resumed = Recorder()
@@ -496,7 +496,7 @@ def test_a_run_that_broke_within_a_step_does_it_again(few, uninterrupted, tmp_pa
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    "keep", [Checkpoints, partial(ModelCheckpoint, filename="last", save_on_train_epoch_end=True)]
+    "keep", [Last, partial(ModelCheckpoint, filename="last", save_on_train_epoch_end=True)]
 )
 def test_a_checkpoint_of_an_epochs_end_goes_on_with_the_next(
     keep, workers, few, uninterrupted, tmp_path

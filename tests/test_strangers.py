@@ -344,7 +344,7 @@ def bad(saved):
     (saved / "loop.png").symlink_to("loop.png")
     (saved / "nowhere.jpg").symlink_to(saved / "not there.jpg")
     return {
-        "bomb.png": "30000 x 30000 pixels are more than megapixels=200",
+        "bomb.png": "900 megapixels are more than megapixels=200",
         "empty.png": "empty file",
         "text.png": "not a picture",
         "script.png": "not a picture",
@@ -406,7 +406,7 @@ def test_a_bomb_is_refused_unread(tmp_path):
 
     (tmp_path / "bomb.png").write_bytes(bomb(60_000))  # 11 GB unpacked
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(pictures.PictureError, match="60000 x 60000"):
+    with pytest.raises(pictures.PictureError, match="3600 megapixels"):
         pictures.read(tmp_path / "bomb.png", 200)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
 

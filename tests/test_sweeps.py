@@ -38,6 +38,7 @@ CONFIG = """
 x: 1
 y: 1.0
 resume: null
+ckpt: null
 objective: {objective}
 folder: ${{hydra:runtime.output_dir}}
 hydra:

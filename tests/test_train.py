@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 
 import cv2
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from clearmark import runs
-from clearmark.callbacks import WholeCheckpoints
+from clearmark.checkpoints import WholeCheckpoints
 from clearmark.config import build_network, create
 from clearmark.data import as_tensors
 from clearmark.removal import Removal
@@ -39,7 +40,10 @@ def photos(tmp_path_factory):
 
 def train(folder, photos, *more, model="unet"):
     cfg = tiny.config(*tiny.overrides(photos, model), f"folder={folder}", *more)
-    return tiny.entry_point("train").train(cfg)
+    began = time.perf_counter()
+    figures = tiny.entry_point("train").train(cfg)
+    assert figures["wall_seconds"] < time.perf_counter() - began
+    return figures
 
 
 def rows(folder, name):

@@ -25,6 +25,8 @@ from clearmark.data import as_tensors
 from clearmark.removal import Removal
 
 ROOT = Path(__file__).resolve().parents[2]
+WARM = 2000
+"""Samples before the clock starts: letters are drawn, and photos decoded, once and kept."""
 
 
 def config(*overrides: str) -> DictConfig:
@@ -48,7 +50,7 @@ def synthesis(repeats: int, samples: int) -> None:
     for path in sorted((ROOT / "conf" / "watermark").glob("*.yaml")):
         cfg = config(f"watermark={path.stem}", "data.unmarked=0", "data.crop=${data.size}")
         dataset = create(cfg.data).dataset("train")
-        for index in range(1000):  # letters are drawn once and kept
+        for index in range(WARM):
             dataset[(repeats + 1, index)]
         times = []
         for repeat in range(repeats + 1):
@@ -123,6 +125,8 @@ def fit(repeats: int, steps: int, overrides: list[str]) -> None:
         torch.set_num_threads(cfg.threads)
     data = create(cfg.data)
     data.setup("fit")
+    for index in range(WARM):  # workers begin with what this process has drawn
+        data.datasets["train"][(1, index)]
     samples = [data.datasets["train"][(0, index)] for index in range(cfg.data.batch_size)]
     collated = torch.utils.data.default_collate(samples)
     batch, skip = as_tensors(collated, torch.float32), steps // 4

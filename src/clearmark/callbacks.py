@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,54 +10,15 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from clearmark import disk, pictures
 from clearmark.data.marked import as_tensors
 from clearmark.models.base import Restoration
-from clearmark.runs import LAST
 
 COLUMNS = ("marked", "restored", "clean", "error x4", "mask")
-
-
-class Checkpoints(ModelCheckpoint):
-    """Keeps the best checkpoint, and ``last.ckpt`` of each validation and of a run that breaks off.
-
-    Lightning's ``save_last`` writes only when there is a new best one, and its
-    ``save_on_exception`` overwrites the best one.
-    """
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_validation_end(trainer, pl_module)
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._keep_last(trainer)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        if trainer.state.fn == "fit" and trainer.global_step:
-            self._keep_last(trainer)
-
-    def _keep_last(self, trainer: L.Trainer) -> None:
-        self.last_model_path = str(Path(str(self.dirpath)) / LAST)
-        trainer.save_checkpoint(self.last_model_path)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a full disk leaves no half of one."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        beside = Path(f"{path}.part")
-        try:
-            super().save_checkpoint(checkpoint, beside, storage_options)
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
 
 class Pace(L.Callback):
@@ -66,11 +26,15 @@ class Pace(L.Callback):
 
     Args:
         every: training steps between two readings.
+
+    Attributes:
+        before: seconds that the parts of a run before this process took, all in all.
     """
 
     def __init__(self, every: int = 20) -> None:
         self.every = every
         self.samples, self.seconds = 0, 0.0
+        self.before, self._began = 0.0, time.perf_counter()
         self._since: float | None = None
 
     @property
@@ -81,6 +45,14 @@ class Pace(L.Callback):
     def figures(self) -> dict[str, float]:
         """What the run's results say of its speed."""
         return {"samples_seen": self.samples, "samples_per_second": self.samples_per_second}
+
+    def state_dict(self) -> dict[str, Any]:
+        spent = self.before + time.perf_counter() - self._began
+        return {"samples": self.samples, "seconds": self.seconds, "spent": spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.samples, self.seconds = state_dict["samples"], state_dict["seconds"]
+        self.before, self._began = state_dict["spent"], time.perf_counter()
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         if self._since is None:
@@ -154,14 +126,16 @@ class Panels(L.Callback):
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             restored = module(batch["marked"])
         picture = panel(batch, restored)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(self.folder / f"{name}.png"), picture[..., ::-1])
+        path = self.folder / f"{name}.png"
+        with disk.going_on(path):
+            pictures.write(path, picture)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"{split}/panel", [picture])
-            elif isinstance(logger, TensorBoardLogger):
-                at = trainer.global_step
-                logger.experiment.add_image(f"{split}/panel", picture, at, dataformats="HWC")
+            with disk.going_on(path):  # wandb copies it to the run's folder
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(f"{split}/panel", [picture])
+                elif isinstance(logger, TensorBoardLogger):
+                    at = trainer.global_step
+                    logger.experiment.add_image(f"{split}/panel", picture, at, dataformats="HWC")
 
 
 def panel(batch: dict[str, Tensor], restored: Restoration) -> np.ndarray:

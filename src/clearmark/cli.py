@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clearmark import mistyped, sweeps
+from clearmark import mistyped, ranks, sweeps
 from clearmark.errors import UserError
 
 # How long a thread of torch on a CPU that has nothing to do stays awake, before torch is imported.
@@ -26,6 +27,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 FULL = "HYDRA_FULL_ERROR"
 TRACEBACK = bool(os.environ.get(FULL))
 WRONG, INTERRUPTED = 2, 130
+AGAIN = 75  # a cluster's time is up: put the job in the queue again (EX_TEMPFAIL of sysexits.h)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -33,6 +35,9 @@ def run(main: Callable[[], Any]) -> None:
 
     ``HYDRA_FULL_ERROR=1`` brings the traceback back.
     """
+    if ranks.rank():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the first process says it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # and ends the others
     sys.argv = quote_digits(sys.argv, mistyped.groups())
     os.environ[FULL] = "1"  # or Hydra prints its errors itself, over many lines
     failed, line = None, None
@@ -54,6 +59,7 @@ NOISE = (
     "Experiment logs directory .* exists",  # the run's folder, which Hydra has just made
     "You have overridden `on_after_batch_transfer` in `LightningModule`",
     "The '(val|test)_dataloader' does not have many workers",  # a child process costs more
+    r"It is recommended to use `self.log\('(val|test)/.*sync_dist",  # RemovalMetrics has summed
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
@@ -182,6 +188,8 @@ def _library(error: BaseException) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         key = error.full_key or ""
         return f"{key}: " * bool(key) + message.splitlines()[0]
+    if ranks.lost(error):
+        return "another process of the run ended; what it said stands above, if it was not killed"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else message
     return None

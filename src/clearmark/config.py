@@ -16,7 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from clearmark import sweeps
+from clearmark import ranks
 from clearmark.errors import UserError
 from clearmark.limits import check_numbers
 from clearmark.losses import MaskLoss
@@ -73,6 +73,7 @@ def check(cfg: DictConfig) -> None:
         if "monitor" in (callback or {}):
             _check_figure(callback.monitor, f"callbacks.{name}.monitor", "val", "val/psnr")
     _check_device(cfg.trainer)
+    ranks.check(cfg)
     if "model" in cfg and cfg.model.get("mask") is False:
         _check_maskless(cfg.loss, "loss")
     if "optimizer" in cfg:
@@ -168,12 +169,8 @@ def _check_device(trainer: DictConfig) -> None:
         raise UserError(
             f"trainer.devices={devices} is too many for {cores} CPU cores; use trainer.devices=1"
         )
-    if sweeps.in_one() and _several_processes(trainer):
-        raise UserError(
-            f"trainer.strategy={trainer.strategy} with trainer.devices={devices} cannot "
-            "run in a multirun: each process would start the whole sweep again; use one device "
-            "(trainer=gpu or trainer=cpu), or start the runs one by one without -m"
-        )
+    if trainer.get("sync_batchnorm") and _on_cpu(trainer):
+        raise UserError("trainer.sync_batchnorm=true needs GPUs; use trainer.sync_batchnorm=false")
 
 
 def _check_epoch(data: DictConfig, trainer: DictConfig) -> None:
@@ -223,12 +220,6 @@ def _called(key: str, partial: Any, *arguments: Any) -> Any:
         raise UserError(f"{key}: {partial.func.__name__} does not take {given}: {why}") from error
 
 
-def _several_processes(trainer: DictConfig) -> bool:
-    return str(trainer.strategy).startswith(("ddp", "fsdp", "deepspeed")) or (
-        str(trainer.devices) not in ("1", "auto")
-    )
-
-
 def _check_maskless(loss: Any, path: str) -> None:
     if isinstance(loss, DictConfig) and loss.get("weight", 1) != 0:
         target = get_object(loss._target_) if "_target_" in loss else None
@@ -264,6 +255,9 @@ def _check_node(node: Any, path: str) -> None:
 
 def _check_call(node: DictConfig, path: str) -> None:
     target = _class(node._target_, f"{path}._target_")
+    for key in ("_partial_", "_recursive_"):
+        if not isinstance(node.get(key, False), bool):
+            raise UserError(f"{path}.{key}={node[key]}: give it as true or false")
     arguments = _arguments(target)
     if arguments is None:
         return

@@ -86,6 +86,6 @@ def _tiles(length: int, tile: int, overlap: int) -> list[tuple[int, int, Tensor]
         if start > 0:
             weights[:overlap] = rise
         if end < length:
-            weights[-overlap:] = 1 - rise
+            weights[end - start - overlap :] = 1 - rise
         spans.append((start, end, weights))
     return spans

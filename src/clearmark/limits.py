@@ -88,6 +88,7 @@ LIMITS = {
     "trainer.limit_val_batches": Limit(0, whole=False, null=True, above=True),
     "trainer.limit_test_batches": Limit(0, whole=False, null=True, above=True),
     "callbacks.panels.pictures": Limit(1, 1000),
+    "callbacks.last.every": COUNT,
     "callbacks.pace.every": COUNT,
     "callbacks.early_stopping.patience": COUNT,
     "callbacks.ema.decay": SHARE,

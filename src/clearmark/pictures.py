@@ -7,6 +7,8 @@ opened: Pillow would hand some others to programs that run what is in them.
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +31,8 @@ FORMATS = (
 )
 DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says more
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 
 
@@ -57,21 +61,22 @@ def read(path: Path, megapixels: float | None = None) -> Picture:
     Raises:
         PictureError: it is none, is broken, too large, or of a kind without a defined range.
     """
-    # Pillow's own limit cannot be set for one picture alone, and ours comes first.
-    Image.MAX_IMAGE_PIXELS = None
+    # Pillow's own limit, which raises at twice that many: the first frame of a GIF may be larger
+    # than its header says, and takes its memory before the size is known here.
+    Image.MAX_IMAGE_PIXELS = None if megapixels is None else int(megapixels * 1e6)
     try:
         if not path.stat().st_size:
             raise PictureError("empty file")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if megapixels is not None and width * height > megapixels * 1e6:
-                raise PictureError(
-                    f"{width} x {height} pixels are more than megapixels={megapixels:g}; "
-                    "raise it if you trust the file"
-                )
+                raise _too_large(width * height, megapixels)
             return _decoded(path, image)
     except PictureError:
         raise
+    except Image.DecompressionBombError as error:
+        assert megapixels is not None
+        raise _too_large(int(re.findall(r"\d+", str(error))[0]), megapixels) from error
     except Image.UnidentifiedImageError as error:
         raise PictureError("not a picture") from error
     except OSError as error:
@@ -81,6 +86,13 @@ def read(path: Path, megapixels: float | None = None) -> Picture:
         raise PictureError(
             f"broken: {' '.join(str(error).split()) or type(error).__name__}"
         ) from error
+
+
+def _too_large(pixels: int, megapixels: float) -> PictureError:
+    return PictureError(
+        f"{pixels / 1e6:.4g} megapixels are more than megapixels={megapixels:g}; "
+        "raise it if you trust the file"
+    )
 
 
 def _decoded(path: Path, image: Image.Image) -> Picture:
@@ -120,12 +132,27 @@ def _bits(path: Path, image: Image.Image) -> int:
 
 def _deep(path: Path) -> np.ndarray:
     """(H, W, 3 or 4) uint16; Pillow knows 16 bits in grey pictures only."""
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    content = path.read_bytes()
+    if content.startswith(PNG):
+        _check_chunks(content)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise PictureError("broken: its 16 bits a channel cannot be decoded")
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, 2)
     return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _check_chunks(content: bytes) -> None:
+    """Refuse a PNG with a part longer than the file: OpenCV takes memory for all of it first."""
+    at = len(PNG)
+    while at + 8 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        at += length + 12  # the length, the kind and a checksum
+        if at > len(content):
+            raise PictureError("broken: a part of it is longer than the file")
+        if kind == b"IEND":
+            return
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -28,7 +28,12 @@ class Removal(L.LightningModule):
         scheduler: makes the learning-rate schedule of an optimizer and the total number of steps.
         config: what it takes to build the network again, as plain containers; saved beside the
             weights in every checkpoint.
+
+    Attributes:
+        last_terms: of the last training step, the names of the loss terms and their values (T,).
     """
+
+    last_terms: tuple[tuple[str, ...], Tensor]
 
     def __init__(
         self,
@@ -55,13 +60,16 @@ class Removal(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         assert self.loss is not None
         terms = self.loss.terms(self(batch["marked"]), batch)
-        total = torch.stack(list(terms.values())).sum()
+        values = torch.stack(list(terms.values()))
+        self.last_terms = tuple(terms), values.detach()
+        total = values.sum()
         # Lightning writes every so many steps, but to log in between costs as much as a layer.
         every = self.trainer.log_every_n_steps or 1  # type: ignore[attr-defined]  # 0 in a dry run
         if (self.global_step + 1) % every == 0:
-            self.log("train/loss", total.detach(), prog_bar=True)
+            self.log("train/loss", total.detach(), prog_bar=True, sync_dist=True)
             if len(terms) > 1:
-                self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+                detached = {f"train/{name}": value.detach() for name, value in terms.items()}
+                self.log_dict(detached, sync_dist=True)
         return total
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

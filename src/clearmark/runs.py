@@ -20,40 +20,63 @@ from torch import nn
 
 from clearmark.config import build_network
 from clearmark.errors import UserError
-from clearmark.sweeps import OVERRIDES, read_overrides
+from clearmark.sweeps import OVERRIDES, RESULTS, read_overrides
 
 if TYPE_CHECKING:
     import pandas
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+# Of the weights and random activations; of the training samples; of those measured on.
+SEEDS = ("seed", "data.seed", "data.eval_seed")
 PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write beside and rename, so that a reader never meets half a file."""
+    _write(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
-def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str]) -> None:
-    """Make the run's folder and note what it takes to repeat the run, and what was left out."""
+def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bool = False) -> None:
+    """Make the run's folder and note what it takes to repeat the run, and what was left out.
+
+    What an earlier run left there that could be taken for this one's is removed, unless this one
+    goes on with it: then its notes stay, and only the machine is noted anew.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    if HydraConfig.initialized():
-        # Hydra would have written it before anything of the command was found to be right.
-        (folder / OVERRIDES).parent.mkdir(exist_ok=True)
-        OmegaConf.save(HydraConfig.get().overrides.task, folder / OVERRIDES)
-    write_json(
-        folder / "environment.json",
-        {
-            "git": _git("rev-parse", "HEAD"),
-            "git_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-            "packages": {name: _version(name) for name in PACKAGES},
-        },
-    )
+    about = {
+        "git": _git("rev-parse", "HEAD"),
+        "git_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+    if goes_on:
+        began = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        began["went_on"] = [*began.get("went_on", []), about]
+        write_json(folder / ENVIRONMENT, began)
+    else:
+        for name in (RESULTS, f"checkpoints/{BEST}", f"checkpoints/{LAST}", CONFIG):
+            (folder / name).unlink(missing_ok=True)
+        if HydraConfig.initialized():
+            # Hydra would have written it before anything of the command was found to be right.
+            (folder / OVERRIDES).parent.mkdir(exist_ok=True)
+            OmegaConf.save(HydraConfig.get().overrides.task, folder / OVERRIDES)
+        seeds = {key: OmegaConf.select(cfg, key) for key in SEEDS}
+        known = {key: seed for key, seed in seeds.items() if seed is not None}
+        write_json(folder / ENVIRONMENT, {"seeds": known} | about)
+        # The last, and whole: where it lies, a run has begun.
+        _write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     if broken:
         lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
         (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")

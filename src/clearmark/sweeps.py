@@ -25,7 +25,7 @@ from clearmark.errors import UserError
 
 RESULTS, FAILED, TABLE = "results.json", "failed.json", "sweep.csv"
 OVERRIDES = Path(".hydra") / "overrides.yaml"
-FREE = {"resume"}  # keys that may differ when a job is taken up again
+FREE = {"resume", "ckpt"}  # keys that may differ when a job is taken up again
 LOWER = ("rmse",)  # figures of which less is better
 
 

@@ -1,13 +1,13 @@
 """From photo files to batches of marked pictures."""
 
 from clearmark.data.datamodule import PhotosModule
-from clearmark.data.marked import EpochSampler, MarkedPhotos, as_tensors
+from clearmark.data.marked import FixedSampler, MarkedPhotos, as_tensors
 from clearmark.data.pairs import Pairs, PairsModule, Resized
 from clearmark.data.photos import Photos
 from clearmark.data.splits import SplitsModule
 
 __all__ = [
-    "EpochSampler",
+    "FixedSampler",
     "MarkedPhotos",
     "Pairs",
     "PairsModule",

@@ -132,29 +132,25 @@ def _pixel(opacity: np.ndarray, python: random.Random) -> tuple[int, int]:
     return row, column
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index), so that a worker needs no state to know which epoch it serves.
+class FixedSampler(Sampler[tuple[int, int]]):
+    """The samples that are measured on: (0, index), the same ones each time.
 
-    Lightning calls ``set_epoch`` before each epoch. With several processes each takes every
-    ``world``-th index, and no index is repeated to fill up.
+    With several processes each takes every ``world``-th index, and no index is repeated to fill up.
 
     Args:
-        length: samples of an epoch, over all processes.
-        fresh: False repeats the samples of epoch 0 in every epoch.
+        length: samples, over all processes.
+        rank: which process this is, of ``world``.
+        world: how many processes there are.
     """
 
-    def __init__(self, length: int, rank: int = 0, world: int = 1, fresh: bool = True) -> None:
+    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
         self.indices = range(rank, length, world)
-        self.fresh, self.epoch = fresh, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch if self.fresh else 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, index) for index in self.indices)
+        return ((0, index) for index in self.indices)
 
 
 def as_tensors(samples: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
-"""The order in which photos in shards are trained on: shuffled, shared out, taken up again.
+"""The order that samples are trained on in: shuffled or not, shared out, taken up again.
 
-It is a pure function of (seed, pass), made a few shards at a time, so that it needs no list of all
-photos; a pass takes every photo once.
+An order is a pure function of its seed, made as it is needed, so that a run can go on anywhere in
+it; a pass takes every sample once. That of shards is shuffled a few shards at a time, and needs no
+list of all photos.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -14,6 +16,24 @@ from clearmark.errors import UserError
 
 Key = tuple[int, int]
 ORDER = 1  # keeps these random numbers apart from those of the samples, drawn of (seed, pass, i)
+
+
+class Order(Protocol):
+    """An endless row of keys, the same each time."""
+
+    def start(self, position: int) -> Iterator[Key]:
+        """(pass, number of the sample) of all positions from one on."""
+
+
+class Counted:
+    """The samples by their numbers, 0 to ``length`` - 1 in each pass."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def start(self, position: int) -> Iterator[Key]:
+        """(pass, number) of all positions from one on, pass after pass, endlessly."""
+        return (divmod(at, self.length) for at in count(position))
 
 
 class ShardOrder:
@@ -76,7 +96,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __init__(
         self,
-        order: ShardOrder,
+        order: Order,
         length: int,
         batch_size: int,
         rank: int = 0,

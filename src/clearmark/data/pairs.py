@@ -201,10 +201,10 @@ class PairsModule(SplitsModule):
         return pairs
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", self._whole_batch("val"), 0)
+        return self._loader("val", self._whole_batch("val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("test", self._whole_batch("test"), 0)
+        return self._loader("test", self._whole_batch("test"))
 
     def _whole_batch(self, split: str) -> int:
         return self.eval_batch_size if self.datasets[split].uniform else 1  # type: ignore[attr-defined]

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from clearmark.data.datamodule import PhotosModule
-from clearmark.data.marked import MarkedPhotos, Sample
+from clearmark.data.marked import MarkedPhotos
 from clearmark.data.order import EpochBatches, ShardOrder
 from clearmark.data.photos import Photos, decode_photo
 from clearmark.errors import UserError
@@ -148,8 +146,7 @@ class ShardsModule(PhotosModule):
     """Marks clean photos on the fly that lie packed in shards, split when they were packed.
 
     An epoch takes the next ``samples_per_epoch`` photos of an order in which each comes once per
-    pass over the shards. A checkpoint holds how many of an epoch were seen, and a run that takes it
-    up goes on with the others.
+    pass over the shards.
 
     Args:
         root: folder that ``src/pack.py`` made.
@@ -165,7 +162,7 @@ class ShardsModule(PhotosModule):
             raise UserError(f"data.mix={mix} mixes nothing; use 1 or more")
         held = sum(s.photos for s in read_contents(Path(root).expanduser()).get("train", []))
         super().__init__(root=root, samples_per_epoch=samples_per_epoch or held, **photos)
-        self.mix, self._resumed = mix, (0, 0)
+        self.mix = mix
 
     def photos(self, split: str) -> ShardedPhotos:
         """The clean photos of a split."""
@@ -178,54 +175,10 @@ class ShardsModule(PhotosModule):
         dataset.in_order = True
         return dataset
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches in the order of ``EpochBatches``: none of its samples is dropped."""
+    def batches(self) -> EpochBatches:
+        """Those of an order in which none of the photos is dropped."""
         dataset = self.datasets["train"]
         assert isinstance(dataset, MarkedPhotos)
         assert isinstance(dataset.photos, ShardedPhotos)
         counts = [shard.photos for shard in dataset.photos.shards]
-        batches = EpochBatches(
-            ShardOrder(counts, self.seed, self.mix),
-            self.samples["train"],
-            self.batch_size,
-            *self.place,
-            self.fresh_each_epoch,
-            *self._resumed,
-        )
-        return self.loader("train", self.workers, batch_sampler=batches)
-
-    def state_dict(self) -> dict[str, int]:
-        """Where training stands: what comes next, ``samples`` into ``epoch``, in steps of so many.
-
-        The trainer's own count of the steps that were done; what workers made ahead is not seen.
-        """
-        if self.trainer is None:
-            return {}
-        loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.state_dict(), loop.epoch_loop.batch_progress
-        counted, steps = epochs["current"], batches.state_dict()["current"]["processed"]
-        epoch = counted["processed"]
-        if epoch == counted["ready"]:  # between two epochs
-            steps = 0
-        elif batches.is_last_batch:
-            epoch, steps = epoch + 1, 0
-        step = self.trainer.world_size * self.batch_size
-        return {"epoch": epoch, "samples": steps * step, "step": step}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on where a checkpoint stands.
-
-        Raises:
-            UserError: it stands within an epoch, and steps had another size.
-        """
-        epoch, samples = state_dict["epoch"], state_dict["samples"]
-        step = self.batch_size * (self.trainer.world_size if self.trainer else 1)
-        if samples and step != state_dict["step"]:
-            raise UserError(
-                f"the checkpoint stands {samples} samples into an epoch in steps of "
-                f"{state_dict['step']}, this run has steps of {step} (data.batch_size times "
-                "trainer.devices); use the same, or a checkpoint of an epoch's end"
-            )
-        self._resumed = epoch, samples
-        # Lightning looks for a loader with a state of its own; here the module has it.
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        return self.batches_of(ShardOrder(counts, self.seed, self.mix), self.samples["train"])

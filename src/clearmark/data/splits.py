@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader, Dataset
 
-from clearmark.data.marked import EpochSampler, Sample
+from clearmark.data.marked import FixedSampler, Sample
+from clearmark.data.order import Counted, EpochBatches, Order
+from clearmark.errors import UserError
 
+GRACE = 30  # seconds that a worker lives on after SIGTERM
 STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
@@ -20,7 +27,8 @@ class SplitsModule(L.LightningDataModule):
     """Batches of a train, a val and a test split.
 
     ``datasets[split][epoch, index]`` is a sample (see ``MarkedPhotos``): a source of pictures says
-    in ``dataset`` what that is.
+    in ``dataset`` what that is. A checkpoint holds how many samples of an epoch were seen, and a
+    run that takes it up goes on with the others.
 
     Args:
         samples: samples of an epoch of each split.
@@ -42,6 +50,7 @@ class SplitsModule(L.LightningDataModule):
         self.samples, self.fresh_each_epoch = dict(samples), fresh_each_epoch
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.datasets: dict[str, Dataset[Sample]] = {}
+        self._resumed = 0, 0
 
     @abstractmethod
     def dataset(self, split: str) -> Dataset[Sample]:
@@ -58,20 +67,64 @@ class SplitsModule(L.LightningDataModule):
                 self.datasets[split] = self.dataset(split)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("train", self.batch_size, self.workers)
+        return self.loader("train", self.workers, batch_sampler=self.batches())
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", self.eval_batch_size, 0)
+        return self._loader("val", self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("test", self.eval_batch_size, 0)
+        return self._loader("test", self.eval_batch_size)
 
-    def _loader(self, split: str, batch_size: int, workers: int) -> DataLoader[Sample]:
-        fresh = self.fresh_each_epoch and split == "train"
-        sampler = EpochSampler(self.samples[split], *self.place, fresh)
-        return self.loader(
-            split, workers, batch_size=batch_size, sampler=sampler, drop_last=split == "train"
-        )
+    def batches(self) -> EpochBatches:
+        """The training batches, by number; samples that fill no step of an epoch are left out."""
+        step = self.batch_size * self.place[1]
+        length = self.samples["train"] // step * step or self.samples["train"]
+        return self.batches_of(Counted(length), length)
+
+    def batches_of(self, order: Order, length: int) -> EpochBatches:
+        """The training batches of an order, ``length`` samples an epoch, where a run stands."""
+        fresh = self.fresh_each_epoch
+        return EpochBatches(order, length, self.batch_size, *self.place, fresh, *self._resumed)
+
+    def _loader(self, split: str, batch_size: int) -> DataLoader[Sample]:
+        sampler = FixedSampler(self.samples[split], *self.place)
+        return self.loader(split, 0, batch_size=batch_size, sampler=sampler)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where training stands: what comes next, ``samples`` into ``epoch``, in steps of so many.
+
+        The trainer's own count of the steps that were done; what workers made ahead is not seen.
+        """
+        if self.trainer is None:
+            return {}
+        loop = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.state_dict(), loop.epoch_loop.batch_progress
+        counted, steps = epochs["current"], batches.state_dict()["current"]["processed"]
+        epoch = counted["processed"]
+        if epoch == counted["ready"]:  # between two epochs
+            steps = 0
+        elif steps >= self.trainer.num_training_batches:
+            epoch, steps = epoch + 1, 0
+        step = self.trainer.world_size * self.batch_size
+        return {"epoch": epoch, "samples": steps * step, "step": step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where a checkpoint stands.
+
+        Raises:
+            UserError: it stands within an epoch, and steps had another size.
+        """
+        epoch, samples = state_dict["epoch"], state_dict["samples"]
+        step = self.batch_size * (self.trainer.world_size if self.trainer else 1)
+        if samples and step != state_dict["step"]:
+            raise UserError(
+                f"the checkpoint stands {samples} samples into an epoch in steps of "
+                f"{state_dict['step']}, this run has steps of {step} (data.batch_size times "
+                "trainer.devices); use the same, or a checkpoint of an epoch's end"
+            )
+        self._resumed = epoch, samples
+        # Lightning looks for a loader with a state of its own; here the module has it.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
 
     @property
     def place(self) -> tuple[int, int]:
@@ -85,7 +138,8 @@ class SplitsModule(L.LightningDataModule):
         return DataLoader(
             self.datasets[split],
             num_workers=workers,
-            worker_init_fn=give_way if device == "cpu" else None,
+            worker_init_fn=partial(start_worker, device == "cpu"),
+            generator=torch.Generator(),  # of its own: a loader draws a number when it begins
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=device == "cuda",
@@ -93,11 +147,25 @@ class SplitsModule(L.LightningDataModule):
         )
 
 
-def give_way(worker: int) -> None:
-    """Let the training step go first.
+def start_worker(give_way: bool, worker: int) -> None:
+    """Leave it to the training process to stop, whose step wants its data, and let that go first.
+
+    A signal to a run often reaches all of its processes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    if give_way:
+        run_when_idle()
+
+
+def run_when_idle() -> None:
+    """Take a core only when nobody else wants it, and give it back at once.
 
     A step that shares a core with a worker is held up on all cores, since its threads wait for each
-    other; at the lowest priority the workers run while it waits for data.
+    other. Linux lets a process of the lowest priority (nice 19) end its slice of time first.
     """
-    if hasattr(os, "nice"):
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
         os.nice(19)

@@ -1,0 +1,48 @@
+"""What a run cannot write, as on a full disk: it says so once, goes on, and tries again later."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clearmark.errors import UserError
+
+_lost: dict[Path, str] = {}  # file -> why it could not be written when that was last tried
+_said: set[Path] = set()  # folders
+
+
+@contextmanager
+def going_on(path: Path) -> Iterator[None]:
+    """Write a file in here: an ``OSError`` is noted, and told once for all files of a folder."""
+    try:
+        yield
+    except OSError as error:
+        _lost[path] = error.strerror or str(error)
+        if path.parent not in _said:
+            _said.add(path.parent)
+            line = f"{path} could not be written: {_lost[path]}; training goes on and tries again"
+            with suppress(OSError):  # the terminal may be a file on the same disk
+                print(f"\nwarning: {line}", file=sys.stderr, flush=True)
+    else:
+        _lost.pop(path, None)
+
+
+def failed(path: Path) -> bool:
+    """Whether the last try to write that file failed."""
+    return path in _lost
+
+
+def check(*paths: Path) -> None:
+    """At the end of a run, see that these files are what the run made of them last.
+
+    Raises:
+        UserError: one could not be written.
+    """
+    missing = [path for path in paths if failed(path)]
+    if missing:
+        names = " and ".join(map(str, missing))
+        raise UserError(
+            f"{names} could not be written: {_lost[missing[0]]}; the test's figures are above"
+        )
