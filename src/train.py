@@ -40,7 +40,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from lightning import Trainer, seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
-    from clearmark import disk, loggers, results, resume, runs
+    from clearmark import loggers, results, resume, runs
     from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
@@ -84,13 +84,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
     figures = {**tested} | results.cost(module.network) | pace
     figures["wall_seconds"] = time.perf_counter() - began + before
     if trainer.is_global_zero:
-        results.show(figures, f"Test split: photos and marks never seen ({folder})")
-        print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
-        with disk.going_on(folder / RESULTS):
-            runs.write_json(folder / RESULTS, figures)
-        kept = Path(callbacks["checkpoint"].dirpath) / runs.BEST
-        disk.check(folder / RESULTS, folder / "metrics.csv", kept)
+        report(figures, folder, best)
     return figures
+
+
+def report(figures: dict[str, float], folder: Path, best: str | None) -> None:
+    """Print the figures first, then keep them: the disk may be full."""
+    from clearmark import disk, results, runs
+
+    results.show(figures, f"Test split: photos and marks never seen ({folder})")
+    print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
+    with disk.going_on(folder / RESULTS):
+        runs.write_json(folder / RESULTS, figures)
+    disk.check(folder / RESULTS, folder / "metrics.csv", folder / "checkpoints" / runs.BEST)
 
 
 def leave(stop: BaseException, last: "Last", folder: Path) -> NoReturn:

@@ -21,9 +21,9 @@ from clearmark import disk
 from clearmark.loggers import MetricsFile
 from clearmark.runs import LAST
 
-STATE = (
-    "resume"  # what a checkpoint holds beside Lightning's own: rows, random numbers, whether over
-)
+STATE = "resume"
+"""What a checkpoint holds beside Lightning's own: rows, random numbers, whether it is over."""
+
 STEP, VALIDATION, END = "step", "validation", "end"  # what a last checkpoint was written before
 
 
