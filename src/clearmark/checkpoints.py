@@ -217,13 +217,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        beside, content = Path(f"{path}.part"), io.BytesIO()
+        content = io.BytesIO()
         torch.save(checkpoint, content)  # Lightning's would leave another copy on a full disk
-        with disk.going_on(Path(path)):
-            try:
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                beside.write_bytes(content.getbuffer())
-                os.replace(beside, path)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        with disk.going_on(Path(path)), disk.whole(Path(path)) as beside:
+            beside.write_bytes(content.getbuffer())

@@ -1,7 +1,11 @@
-"""What a run cannot write, as on a full disk: it says so once, goes on, and tries again later."""
+"""Files that are whole or not there, and what a run cannot write, as on a full disk.
+
+A run says so once, goes on, and tries again later.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +15,19 @@ from clearmark.errors import UserError
 
 _lost: dict[Path, str] = {}  # file -> why it could not be written when that was last tried
 _said: set[Path] = set()  # folders
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, renamed to it at the end: nobody meets half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -108,17 +108,10 @@ class MetricsFile(Logger):
 
 
 def _write(path: Path, rows: list[Row], columns: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(rows)
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    with disk.whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
 
 
 class WandbLogger(loggers.WandbLogger):

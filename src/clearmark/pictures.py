@@ -6,7 +6,6 @@ opened: Pillow would hand some others to programs that run what is in them.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -15,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from clearmark import disk
 
 FORMATS = (
     "JPEG",
@@ -197,7 +198,6 @@ def write(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> No
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if pixels.ndim == 3:
         pixels = pixels[..., ::-1] if alpha is None else np.dstack([pixels[..., ::-1], alpha])
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
@@ -207,10 +207,5 @@ def write(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> No
         raise OSError(f"pictures of the kind {path.suffix} cannot be written") from error
     if not done:
         raise OSError(f"this picture cannot be written as {path.suffix}")
-    beside = path.with_name(f".{path.name}.part")
-    try:
+    with disk.whole(path) as beside:
         beside.write_bytes(data.tobytes())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

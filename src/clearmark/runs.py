@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from clearmark import disk
 from clearmark.config import build_network
 from clearmark.errors import UserError
 from clearmark.sweeps import OVERRIDES, RESULTS, read_overrides
@@ -38,13 +39,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    try:
+    with disk.whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bool = False) -> None:
