@@ -75,9 +75,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
         best = callbacks["checkpoint"].best_model_path or None  # none on a full disk
         tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
-    except (SystemExit, RuntimeError) as stop:  # of Lightning at a signal, or of its workers' end
-        if isinstance(stop, RuntimeError) and callbacks["last"].signal is None:
-            raise
+    except SystemExit as stop:  # of Lightning at a signal
         if not trainer.is_global_zero:
             sys.exit()  # the first process says it
         leave(stop, callbacks["last"], folder)

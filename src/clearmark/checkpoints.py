@@ -119,14 +119,11 @@ class Last(L.Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        if trainer.state.fn != "fit" or trainer.global_step <= self._saved:
+        stopped = trainer.state.fn == "fit" and isinstance(exception, SIGTERMException)
+        if not stopped or trainer.global_step <= self._saved:
             return
         epochs = trainer.fit_loop.epoch_progress.current
         batches = trainer.fit_loop.epoch_loop.batch_progress.current
-        # A signal may have ended the workers too: the next batch could not be had.
-        lost = self.signal is not None and batches.ready == batches.completed
-        if not (isinstance(exception, SIGTERMException) or lost):
-            return
         if epochs.ready == epochs.completed:
             if trainer.max_steps == -1:
                 self._save(trainer, END)
@@ -192,10 +189,6 @@ class Last(L.Callback):
         def stop(number: int, frame: Any) -> None:
             self.signal = number
             signal.signal(signal.SIGINT, signal.default_int_handler)  # the second does not wait
-            if hasattr(signal, "SIGCHLD"):
-                # Workers that the same signal ended are missed when the next batch is asked for;
-                # torch would have it known at once, within a step.
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.write(2, b"\nstopping after this step\n")
             if callable(lightning):
                 lightning(signal.SIGTERM, frame)

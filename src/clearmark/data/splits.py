@@ -19,6 +19,7 @@ from clearmark.data.marked import FixedSampler, Sample
 from clearmark.data.order import Counted, EpochBatches, Order
 from clearmark.errors import UserError
 
+STOPS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
 GRACE = 30  # seconds that a worker lives on after SIGTERM
 STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -152,7 +153,13 @@ def start_worker(give_way: bool, worker: int) -> None:
 
     A signal to a run often reaches all of its processes.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    # Batches are handed over by name: of file descriptors, which are usual, the training process
+    # asks for one a tensor, and waits. What removes the names is a process of torch's that begins
+    # here, and ignores the signals that are ignored now.
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    torch.empty(1).share_memory_()
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     if give_way:
