@@ -1,4 +1,4 @@
-"""Take marks off your own pictures: ``python src/predict.py ckpt=RUN input=IN output=OUT``."""
+"""Take marks off your own pictures: ``python src/predict.py input=photo.jpg``."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     import torch
     from rich.progress import track
 
-    from clearmark import pictures, runs
+    from clearmark import pictures, released, runs
     from clearmark.limits import check_numbers
 
     check_numbers(cfg)
-    ckpt, source, target = (cli.path(cfg, key) for key in PATHS)
+    best = released.EMBEDDED / released.BEST
+    ckpt = best if cfg.ckpt is None else cli.path(cfg, "ckpt")
+    source = cli.path(cfg, "input")
+    target = _beside(source) if cfg.output is None else cli.path(cfg, "output")
     jobs = dict(_jobs(source, target))
     _refuse(jobs, cfg.overwrite, cfg.save_mask)
     if cfg.threads:
@@ -64,6 +67,19 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
             print(f"{_shown(jobs[path])}: {loss}")
     print(f"restored {len(jobs) - len(broken)} of {len(jobs)}: {target}")
     return broken
+
+
+def _beside(source: Path) -> Path:
+    """Where results go if nobody says so: ``photo_restored.jpg``, ``my_photos_restored``."""
+    from clearmark import pictures
+
+    named = source if source.name not in ("", "..") else source.resolve()
+    if not named.name:
+        raise UserError(f"input={source} has no place beside it; add output=... to the command")
+    if source.is_dir():
+        return named.with_name(f"{named.name}_restored")
+    kind = named.suffix if pictures.writable(named) else ".png"
+    return named.with_name(f"{named.stem}_restored{kind}")
 
 
 def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
@@ -92,15 +108,11 @@ def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
     """Make sure that no file of the user's is lost."""
-    from clearmark import pictures
+    from clearmark import disk, pictures
 
     targets = [file for target in jobs.values() for file in _written(target, save_mask)]
     for target in jobs.values():
-        above = next(folder for folder in target.absolute().parents if folder.exists())
-        if not above.is_dir():
-            raise UserError(f"output={target}: {above} is a file and no directory")
-        if not os.access(above, os.W_OK):
-            raise UserError(f"output={target}: nothing can be written to {above}")
+        disk.check_place(target)
     inputs = {_identity(path) for path in jobs if path.exists()}
     for target, times in Counter(targets).items():
         if times > 1:

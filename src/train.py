@@ -7,6 +7,7 @@ never stopped. A run that is finished is left alone.
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -40,13 +41,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from lightning import Trainer, seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
-    from clearmark import loggers, results, resume, runs
+    from clearmark import budget, initial, loggers, results, resume, runs
     from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
     register_resolvers()
     cfg = resume.choose(cfg)
     check(cfg)
+    limit = budget.parse(cfg.budget)
     folder, ckpt = Path(cfg.folder), None
     if cfg.resume or cfg.ckpt:
         if (folder / RESULTS).is_file():
@@ -58,6 +60,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         torch.set_num_threads(cfg.threads)
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)  # or Lightning sets another for ddp
     data, module = create(cfg.data), build(cfg)
+    if cfg.init is not None and ckpt is None:
+        initial.load(module.network, cfg)
     data.setup("fit")
     data.setup("test")
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     for logger in made:
         if ckpt and isinstance(logger, loggers.WandbLogger):
             logger.go_on()
-    trainer: Trainer = create(cfg.trainer, logger=made, callbacks=list(callbacks.values()))
+    if limit:
+        callbacks["budget"] = budget.Spend(limit, callbacks["pace"])
+    more = {"logger": made, "callbacks": list(callbacks.values())}
+    trainer: Trainer = create(cfg.trainer, **more, **(budget.ENDLESS if limit else {}))
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
@@ -82,16 +89,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
     figures = {**tested} | results.cost(module.network) | pace
     figures["wall_seconds"] = time.perf_counter() - began + before
     if trainer.is_global_zero:
-        report(figures, folder, best)
+        new = "photos" if OmegaConf.select(cfg, "watermark.mark") else "photos and marks"
+        report(figures, folder, best, f"{new} never seen")
     return figures
 
 
-def report(figures: dict[str, float], folder: Path, best: str | None) -> None:
+def report(figures: dict[str, float], folder: Path, best: str | None, what: str) -> None:
     """Print the figures first, then keep them: the disk may be full."""
     from clearmark import disk, results, runs
 
-    results.show(figures, f"Test split: photos and marks never seen ({folder})")
+    results.show(figures, f"Test split: {what} ({folder})")
     print(f"pictures    {folder / 'panels' / 'test.png'}\ncheckpoint  {best}")
+    print(f"to use it   python src/predict.py ckpt={shlex.quote(str(folder))} input=photo.jpg")
     with disk.going_on(folder / RESULTS):
         runs.write_json(folder / RESULTS, figures)
     disk.check(folder / RESULTS, folder / "metrics.csv", folder / "checkpoints" / runs.BEST)
@@ -114,11 +123,12 @@ def build(cfg: DictConfig) -> "Removal":
     """The network with what trains it."""
     import torch
 
+    from clearmark.budget import STEPS
     from clearmark.config import build_network, create
     from clearmark.removal import Removal
 
-    def scheduler(optimizer: "Optimizer", total_steps: int) -> "LRScheduler":
-        cfg.total_steps = total_steps
+    def scheduler(optimizer: "Optimizer", total_steps: float) -> "LRScheduler":
+        cfg.total_steps = STEPS if cfg.budget else int(total_steps)
         schedule: LRScheduler = create(cfg.scheduler)(optimizer)
         return schedule
 
@@ -131,5 +141,5 @@ def build(cfg: DictConfig) -> "Removal":
 
 
 if __name__ == "__main__":
-    sys.argv = cli.quote_paths(sys.argv, ("ckpt",))
+    sys.argv = cli.quote_paths(sys.argv, ("ckpt", "init", "mark"))
     cli.run(main)

@@ -184,6 +184,18 @@ TRAIN = [
     ("resum=auto", "resum", "did you mean resume?"),
     ("-m ckpt={empty} seed=0,1", "ckpt={empty}", "hydra.sweep.dir"),
     ("callbacks.last.every=0", "callbacks.last.every=0", "1 or more"),
+    # starting from another network
+    ("init=unett", "init=unett", "did you mean init=unet?"),
+    ("init={missing}", "init={missing}", "does not exist", "released model"),
+    ("init={empty}", "init={empty}", "holds no checkpoints/best.ckpt", "model.safetensors"),
+    ("init={file}", "init={file}", "checkpoint"),
+    ("init=", "init is not set", "init=..."),
+    ("init=unet ckpt={empty}", "init=unet", "ckpt={empty}", "exclude each other"),
+    ("init=unet model=resnet", "init=unet", "UNet", "ResNet", "leave one of them out"),
+    ("init={run} model=unet", "init={run}", "UNet", "ResNet", "leave one of them out"),
+    ("init=unet activation=gelu", "init=unet", "ReLU", "GELU"),
+    ("init=unet model.widths=[4,8]", "init=unet", "[32, 64, 128]", "[4, 8]"),
+    ("inti=unet", "inti", "did you mean init?"),
 ]
 EVALUATE = [
     ("", "ckpt is not set", "ckpt=..."),
@@ -200,14 +212,21 @@ EVALUATE = [
     ("ckpt={run} data.eval_batch_size=0", "data.eval_batch_size=0", "1 or more"),
     ("ckpt={run} data=folder data.root={empty}", "data.root={empty}", "no pictures"),
     ("ckpt={run} data=clwd data.root={empty}", "{empty}", ""),
+    ("ckpt=unett", "ckpt=unett", "did you mean ckpt=unet?"),
+    ("ckpt={halfway}", "ckpt={halfway}", "model.safetensors"),
+    ("ckpt={weights}", "config.json is missing", "{weights}"),
     ("ckpt={run} seed=abc", "seed=abc", "whole number"),
     ("ckpt={run} model=unet", "model", ""),
     ("--ckpt={run}", "--ckpt={run}", "ckpt={run}"),
 ]
 PREDICT = [
-    ("", "ckpt is not set", "ckpt=..."),
+    ("", "input is not set", "input=..."),
     ("ckpt={run}", "input is not set", "input=..."),
-    ("ckpt={run} input={photo}", "output is not set", "output=..."),
+    ("ckpt= input={photo}", "ckpt is not set", "ckpt=..."),
+    ("ckpt={run} input={photo} output=", "output is not set", "output=..."),
+    ("ckpt=unett input={photo}", "ckpt=unett", "did you mean ckpt=unet?"),
+    ("input={missing}", "input={missing}", "picture"),
+    ("input=/", "input=/", "add output=..."),
     ("ckpt={run} input={photo} ouput=x.png", "ouput", "did you mean output?"),
     ("ckpt={run} input={missing} output=x.png", "input={missing}", "picture"),
     ("ckpt={run} input={empty} output=x", "input={empty}", "no pictures"),
@@ -247,6 +266,22 @@ BENCHMARK = [
     ("baseline=teela", "baseline=teela", "telea"),
     ("ckpt={missing}", "ckpt={missing}", "run folder"),
     ("basline=telea", "basline", "did you mean baseline?"),
+    ("ckpt=unett", "ckpt=unett", "did you mean ckpt=unet?"),
+]
+EXPORT = [
+    ("", "ckpt is not set", "ckpt=..."),
+    ("ckpt={run}", "output is not set", "output=..."),
+    ("ckpt={missing} output=x", "ckpt={missing}", "run folder"),
+    ("ckpt={run} output=x format=onxx", "format=onxx", "format=safetensors"),
+    ("ckpt={run} output={empty}", "output={empty}", "overwrite=true"),
+    ("ckpt={run} output={one} overwrite=true", "output={one}", "photo.png"),
+    ("ckpt={run} output={file} overwrite=true", "output={file}", "is a file"),
+    ("ckpt={run} output={file}/x", "{file}", "directory"),
+    ("ckpt=unet output=x", "unet is a released model already", "copy"),
+    ("ckpt={run} output=x samples=0", "samples=0", "1 to"),
+    ("ckpt={run} output=x overwrite=yess", "overwrite=yess", "true or false"),
+    ("ckpt={run} output=x data=folder data.root={empty}", "data.root={empty}", "no pictures"),
+    ("ckpt={run} ouput=x", "ouput", "did you mean output?"),
 ]
 PROGRAMS = {
     "train": TRAIN,
@@ -255,6 +290,7 @@ PROGRAMS = {
     "gallery": GALLERY,
     "pack": PACK,
     "benchmark": BENCHMARK,
+    "export": EXPORT,
 }
 ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 
@@ -263,15 +299,18 @@ ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 def places(tmp_path_factory, run_folder):
     """Paths for the command lines: good ones and bad ones."""
     root = tmp_path_factory.mktemp("places")
-    for name in ("empty", "texts", "one"):
+    for name in ("empty", "texts", "one", "halfway", "bare"):
         (root / name).mkdir()
+    (root / "halfway" / "config.json").write_text("{}")
+    (root / "bare" / "model.safetensors").touch()
     (root / "texts" / "notes.txt").write_text("words")
     (root / "file").write_text("words")
     photo = tiny.photos(root / "photos", 1) / "photo00.png"
     (root / "one" / "photo.png").write_bytes(photo.read_bytes())
     (root / "run").symlink_to(run_folder)
-    names = ("missing", "empty", "texts", "one", "file", "run")
-    return {name: str(root / name) for name in names} | {"photo": str(photo)}
+    names = ("missing", "empty", "texts", "one", "file", "run", "halfway")
+    files = {"photo": str(photo), "weights": str(root / "bare" / "model.safetensors")}
+    return {name: str(root / name) for name in names} | files
 
 
 def script(name):

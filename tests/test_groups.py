@@ -218,7 +218,8 @@ GROUPS = (
 OTHERS = ("activation", "loss", "optimizer", "scheduler")
 ROOTED = ("folder", "shards", "clwd", "lvw", "logo", "ilaw", "prwd", "pairs")
 NEEDED = {f"data={name}": ["data.root=photos"] for name in ROOTED} | {
-    "precision=16": ["trainer=gpu"]
+    "precision=16": ["trainer=gpu"],
+    "watermark=own": ["watermark.mark=Jane"],
 }
 
 

@@ -14,6 +14,7 @@ from clearmark.errors import UserError
 from clearmark.formation import blend
 from clearmark.models import ConvFC, ResNet, Restoration, UNet
 from clearmark.models.base import corrected
+from clearmark.models.unblend import FLOOR
 
 CONF = Path(__file__).parents[1] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -22,8 +23,14 @@ NARROW = {
     "conv_fc": {"widths": [4, 8], "hidden": 32, "patch": 8, "overlap": 2},
     "resnet": {"width": 8, "dilations": [1, 2]},
     "unet": {"widths": [8, 8, 16]},
+    "unblend": {"widths": [8, 8, 16], "finest": 1},
 }
 every_model = pytest.mark.parametrize("model", MODELS)
+OPTIONAL = [m for m in MODELS if "mask" in OmegaConf.load(CONF / "model" / f"{m}.yaml")]
+with_and_without_mask = pytest.mark.parametrize(
+    ("model", "choice"),
+    [(m, {}) for m in MODELS] + [(m, {"mask": False}) for m in OPTIONAL],
+)
 
 
 def build(model, activation="relu", **more):
@@ -66,12 +73,11 @@ def test_any_size_comes_back_as_it_was(model, size, training):
     assert 0 <= restored.mask.min() <= restored.mask.max() <= 1
 
 
-@every_model
-@pytest.mark.parametrize("mask", [True, False])
-def test_untrained_it_is_the_identity(model, mask):
+@with_and_without_mask
+def test_untrained_it_is_the_identity(model, choice):
     for training in (True, False):
         marked = picture(17, 40)
-        assert torch.equal(build(model, mask=mask).train(training)(marked).image, marked)
+        assert torch.equal(build(model, **choice).train(training)(marked).image, marked)
 
 
 @every_model
@@ -82,7 +88,7 @@ def test_it_does_not_change_its_input(model):
     assert torch.equal(marked, kept)
 
 
-@every_model
+@pytest.mark.parametrize("model", OPTIONAL)
 def test_without_a_mask_there_is_none(model):
     network = stirred(build(model, mask=False))
     restored = network(picture())
@@ -91,10 +97,9 @@ def test_without_a_mask_there_is_none(model):
     assert not any("mask" in name for name in network.state_dict())
 
 
-@every_model
-@pytest.mark.parametrize("mask", [True, False])
-def test_gradients_reach_every_parameter(model, mask):
-    network = stirred(build(model, mask=mask, activation="gelu"))
+@with_and_without_mask
+def test_gradients_reach_every_parameter(model, choice):
+    network = stirred(build(model, activation="gelu", **choice))
     marked, clean = picture(), picture(seed=1)
     loss_of(network(marked), clean, (clean[:, :1] > 0.5).float()).backward()
     without = [
@@ -249,3 +254,32 @@ def test_a_picture_without_a_sure_patch_is_left_nearly_alone():
 def test_patches_that_overlap_too_far_are_refused():
     with pytest.raises(UserError, match=r"model.overlap=5 .* model.patch=8; use 4 or less"):
         ConvFC(nn.ReLU, widths=(4,), hidden=8, patch=8, overlap=5)
+
+
+def test_unblend_passes_through_what_it_finds_unmarked():
+    network = build("unblend")
+    with torch.no_grad():
+        network.fill.bias += 0.3  # corrects everywhere
+        network.mask.weight.zero_()
+        network.mask.bias += torch.tensor(FLOOR).logit() - 1e-3
+    marked = picture(40, 48)
+    restored = network.eval()(marked)
+    assert torch.equal(restored.image, marked)
+    assert not torch.equal(restored.filled, marked)
+    with torch.no_grad():
+        network.mask.bias += 0.1
+    assert not torch.equal(network(marked).image, marked)
+
+
+def test_unblend_undoes_the_formation_it_is_told():
+    """Of a mark of one opacity and colour, with the mask sure, nothing is left."""
+    network = build("unblend").eval()
+    clean = picture(40, 48)
+    opacity, colour = 0.6, torch.tensor([1.0, 0.8, 0.6])
+    gain = opacity / (1 - opacity)
+    with torch.no_grad():
+        network.unmix.bias.copy_(torch.cat([torch.tensor([gain]), gain * (0.5 - colour)]))
+        network.mask.weight.zero_()
+        network.mask.bias += 30
+    restored = network(blend(clean, opacity, colour.view(3, 1, 1)))
+    torch.testing.assert_close(restored.image, clean, atol=1e-5, rtol=0)

@@ -32,7 +32,8 @@ def run(composed, run_folder):
     """Predicts as the command line does, quoting included."""
 
     def run(source, target, *more, ckpt=run_folder):
-        typed = [f"ckpt={ckpt}", f"input={source}", f"output={target}", "device=cpu", *more]
+        where = [] if target is None else [f"output={target}"]
+        typed = [f"ckpt={ckpt}", f"input={source}", *where, "device=cpu", *more]
         return predict.predict(composed("predict", *cli.quote_paths(typed, predict.PATHS)))
 
     return run
@@ -62,6 +63,41 @@ def test_a_file_holds_what_the_network_says(run, photos, tmp_path, run_folder):
 def test_a_file_goes_into_a_folder_under_its_name(run, photos, tmp_path):
     run(photos / "one.jpg", tmp_path / "new")
     assert names(tmp_path / "new") == ["one.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("in put/one.jpg", "in put/one_restored.jpg"),
+        ("in put/my trip/a = b, (1).png", "in put/my trip/a = b, (1)_restored.png"),
+        ("in put", "in put_restored"),
+        ("in put/", "in put_restored"),
+        ("in put/my trip/..", "in put_restored"),
+        ("in put/my trip/deep", "in put/my trip/deep_restored"),
+    ],
+)
+def test_without_an_output_it_goes_beside_the_input(source, target, run, photos, tmp_path):
+    before = names(tmp_path)
+    assert run(f"{tmp_path}/{source}", None) == {}
+    new = [name for name in names(tmp_path) if name not in before]
+    inside = [target] if "." in target else [f"{target}/{n}" for n in names(tmp_path / source)]
+    assert new == sorted(inside)
+    with pytest.raises(UserError, match="exists; add overwrite=true"):
+        run(f"{tmp_path}/{source}", None)
+    run(f"{tmp_path}/{source}", None, "overwrite=true", "save_mask=true")
+
+
+def test_the_folder_one_stands_in_goes_beside_itself(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "my trip")
+    run(".", None)
+    assert len(names(photos / "my trip_restored")) == 2
+
+
+def test_a_kind_that_cannot_be_written_becomes_a_png(photos):
+    assert predict._beside(photos / "a.sr").name == "a_restored.sr"  # OpenCV writes it
+    assert predict._beside(photos / "a.xyz").name == "a_restored.png"
+    with pytest.raises(UserError, match="add output="):
+        predict._beside(photos / "/")
 
 
 def test_broken_files_are_named_and_the_rest_is_done(run, photos, tmp_path):

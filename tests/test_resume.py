@@ -125,6 +125,8 @@ RARE = {
     *("before the last batch", "before a validation", "after a validation"),
     *("at an epoch's begin", "on the last batch of all", "in the test"),
     *("validation every second epoch", "so many steps", "another schedule", "early stopping"),
+    *("a budget, within a validation", "a budget, after a validation"),
+    *("a budget, at the end of training", "a budget, at an epoch's end"),
 }
 
 
@@ -141,6 +143,15 @@ def test_a_run_that_was_cut_ends_as_one_left_alone(moment, cut, whole, words, tm
 
 
 STEP, WITHIN = ("on_train_batch_end", 10, False), ("on_validation_batch_end", 5, False)
+# Thirty steps; validations after 4, 8, 12 (an epoch's end), 15, ... and 30.
+OF_BUDGET = {
+    "between two steps": STEP,
+    "within a validation": WITHIN,
+    "at an epoch's end": ("on_validation_batch_end", 8, False),
+    "after a validation": ("on_train_batch_start", 9, True),
+    "within the last validation": ("on_validation_batch_end", 23, False),
+    "at the end of training": ("on_train_end", 1, False),
+}
 CHOICES = {
     "averaged weights": (STEP, "callbacks=ema"),
     "early stopping": (WITHIN, "callbacks=early_stopping", "callbacks.early_stopping.patience=1"),
@@ -152,6 +163,8 @@ CHOICES = {
     ),
     "so many steps": (STEP, "+trainer.max_steps=15"),
     "another schedule": (STEP, "scheduler=step", "optimizer=momentum"),
+    "weights of a released model": (STEP, "init=unet"),
+    **{f"a budget, {name}": (moment, "budget=60samples") for name, moment in OF_BUDGET.items()},
 }
 
 

@@ -1,6 +1,7 @@
 """Files from strangers: nothing in them is run, and what is broken is refused in one clear line."""
 
 import contextlib
+import json
 import os
 import pickle
 import struct
@@ -14,10 +15,11 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save
 from torch import nn
 
 import predict
-from clearmark import cli, config, pictures, runs
+from clearmark import cli, config, initial, pictures, runs
 from clearmark.errors import UserError
 from clearmark.inference import restore
 
@@ -104,6 +106,102 @@ def test_a_config_in_a_checkpoint_names_no_code(kind, marker, tmp_path):
     with pytest.raises(UserError, match=r"evil\.ckpt is not loaded: ") as caught:
         runs.load_network(path)
     assert "\n" not in str(caught.value)
+
+
+# A released model
+
+
+def release(folder, model, weights=b""):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model": model}))
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.mark.parametrize("kind", evil(""))
+def test_a_released_config_names_no_code(kind, marker, tmp_path):
+    model = MODEL | evil(f"touch {marker}")[kind]
+    folder = release(tmp_path / "evil", model, save({"a": torch.zeros(1)}))
+    for path in (folder, folder / "model.safetensors"):
+        with pytest.raises(UserError, match=r"model\.safetensors is not loaded: ") as caught:
+            runs.load_network(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["created by a resolver", "the environment", "nested"])
+def test_training_does_not_start_from_such_a_config(kind, marker, tmp_path, composed):
+    folder = release(tmp_path / "evil", MODEL | evil(f"touch {marker}")[kind], save({}))
+    with pytest.raises(UserError, match=r"init=.* is not loaded"):
+        initial.adopt(composed("train", f"init='{folder}'", "folder=run", "name=run"))
+
+
+def header(text, body=b""):
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def described(body=bytes(8), **tensors):
+    return header(json.dumps(tensors).encode(), body)
+
+
+WEIGHTS = {
+    "nothing": b"",
+    "a pickle": None,  # written by the test
+    "a length beyond the file": struct.pack("<Q", 2**62) + b"{}",
+    "a length of the file's own": struct.pack("<Q", 100_000_000) + b"{" * 1000,
+    "no JSON": header(b"{{{{"),
+    "deep JSON": header(b"[" * 100_000),
+    "no table": header(b"[1, 2]"),
+    "no entry": described(a=5),
+    "an unknown type": described(a=entry("PICKLE")),
+    "more than the file holds": described(a=entry(offsets=(0, 2**40), shape=(2**38,))),
+    "less than its shape": described(a=entry(shape=(1000,))),
+    "a shape that overflows": described(a=entry(shape=(2**63, 2**63))),
+    "a negative shape": described(a=entry(shape=(-2,))),
+    "two in one place": described(a=entry(), b=entry()),
+    "backwards": described(a=entry(offsets=(8, 0))),
+    "a gap": described(bytes(16), a=entry(offsets=(8, 16))),
+    "none of the network's": described(a=entry()),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_released_weights_of_any_kind_are_one_line(kind, marker, tmp_path):
+    content = WEIGHTS[kind]
+    if content is None:
+        content = pickle.dumps(Shell(f"touch {marker}"))
+    folder = release(tmp_path / "evil", MODEL, content)
+    with pytest.raises(
+        UserError, match=r"model\.safetensors (cannot be read|does not fit)"
+    ) as caught:
+        runs.load_network(folder)
+    assert "\n" not in str(caught.value)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_bytes_of_a_released_model_are_a_network_or_one_line(data, tmp_path):
+    torch.manual_seed(0)
+    network = config.build_network(MODEL)
+    whole = [json.dumps({"model": MODEL}).encode(), save(network.state_dict())]
+    which = data.draw(st.integers(0, 1))
+    content = bytearray(whole[which])
+    reach = min(len(content), 4000) - 1  # the header, where it can go wrong
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, reach))] = data.draw(st.integers(0, 255))
+    whole[which] = bytes(content[: data.draw(st.integers(0, len(content)))] or content)
+    for name, part in zip(("config.json", "model.safetensors"), whole, strict=True):
+        (tmp_path / name).write_bytes(part)
+    try:
+        said = runs.load_network(tmp_path)[0].training
+    except UserError as error:
+        said = str(error)
+    assert said is False or len(said.splitlines()) == 1
 
 
 NAMES = ["clearmark.models.UNet", "torch.nn.ReLU", "torch.nn.Sequential", "os.getcwd", "${seed}"]

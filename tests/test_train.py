@@ -264,12 +264,13 @@ def test_all_pairs_of_choices_make_a_step(optimizer, batch):
         "conv_fc": {"widths": [4, 4], "hidden": 16, "patch": 8, "overlap": 2},
         "resnet": {"width": 4, "dilations": [1, 2]},
         "unet": {"widths": [4, 8]},
+        "unblend": {"widths": [4, 8]},
     }
     for row in (row for row in ROWS if row["optimizer"] == optimizer):
         cfg = OmegaConf.load(conf / "model" / f"{row['model']}.yaml")
         cfg.activation = OmegaConf.load(conf / "activation" / f"{row['activation']}.yaml")
         torch.manual_seed(0)
-        network = create(OmegaConf.merge(cfg, narrow[row["model"]]))
+        network = create(OmegaConf.merge(cfg, narrow.get(row["model"], {})))
         loss = create(OmegaConf.load(conf / "loss" / f"{row['loss']}.yaml"))
         before = {name: p.detach().double().clone() for name, p in network.named_parameters()}
         module = Watched(network, loss, made)

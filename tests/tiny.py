@@ -22,6 +22,7 @@ NARROW = {
     "conv_fc": ["model.widths=[4,4]", "model.hidden=16", "model.patch=8", "model.overlap=2"],
     "resnet": ["model.width=4", "model.dilations=[1,2]"],
     "unet": ["model.widths=[4,8]"],
+    "unblend": ["model.widths=[4,8]"],
 }
 
 
@@ -41,7 +42,7 @@ def photos(root, count=30, side=72):
 
 
 def overrides(root, model="unet"):
-    return [*SMALL, f"model={model}", *NARROW[model], f"data.root={root}"]
+    return [*SMALL, f"model={model}", *NARROW.get(model, []), f"data.root={root}"]
 
 
 def config(*given):

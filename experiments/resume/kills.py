@@ -32,7 +32,10 @@ SMALL = [
     *("callbacks.last.every=6", "trainer.log_every_n_steps=1", "~callbacks.progress"),
     *("+callbacks.where._target_=kills.Where", "+callbacks.where.folder=${folder}"),
 ]
-TIMES = ("wall_seconds", "samples_per_second", "train/samples_per_second", "seconds", "spent")
+TIMES = (
+    *("wall_seconds", "training_seconds", "samples_per_second"),
+    *("train/samples_per_second", "train/seconds", "seconds", "spent"),
+)
 WORKERS = (0, 1, 2, 4)
 STEPS = 60  # of the whole run
 

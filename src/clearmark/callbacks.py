@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,33 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from clearmark import disk, pictures
+from clearmark import disk, pictures, results
 from clearmark.data.marked import as_tensors
 from clearmark.models.base import Restoration
+from clearmark.removal import Removal
 
 COLUMNS = ("marked", "restored", "clean", "error x4", "mask")
+
+
+BACKWARD = 3  # what a training step computes, in forward passes: one, and about two to go back
 
 
 class Pace(L.Callback):
     """Samples per second and minutes left, on the progress bar and in the logs.
 
+    Beside the figures of a validation it logs what was spent on training until then.
+
     Args:
         every: training steps between two readings.
 
     Attributes:
+        gmac: 10^9 multiply-adds of a forward pass of one training picture.
         before: seconds that the parts of a run before this process took, all in all.
     """
 
     def __init__(self, every: int = 20) -> None:
         self.every = every
-        self.samples, self.seconds = 0, 0.0
+        self.samples, self.seconds, self.gmac = 0, 0.0, 0.0
         self.before, self._began = 0.0, time.perf_counter()
         self._since: float | None = None
 
@@ -42,19 +50,34 @@ class Pace(L.Callback):
         """Over all training steps so far; validation and pictures are not counted."""
         return self.samples / self.seconds if self.seconds else 0.0
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """On training so far: samples; seconds, as above; GMAC, three times those of forwards."""
+        gmac = BACKWARD * self.gmac * self.samples
+        return {"samples": self.samples, "seconds": self.seconds, "gmac": gmac}
+
     def figures(self) -> dict[str, float]:
-        """What the run's results say of its speed."""
-        return {"samples_seen": self.samples, "samples_per_second": self.samples_per_second}
+        """What the run's results say of its speed and of what was spent."""
+        spent = {f"training_{name}": self.spent[name] for name in ("seconds", "gmac")}
+        speed = {"samples_seen": self.samples, "samples_per_second": self.samples_per_second}
+        return speed | spent
 
     def state_dict(self) -> dict[str, Any]:
         spent = self.before + time.perf_counter() - self._began
-        return {"samples": self.samples, "seconds": self.seconds, "spent": spent}
+        counts = {"samples": self.samples, "seconds": self.seconds, "gmac": self.gmac}
+        return counts | {"spent": spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples, self.seconds = state_dict["samples"], state_dict["seconds"]
+        self.gmac = state_dict.get("gmac", 0.0)  # which was not always kept
         self.before, self._began = state_dict["spent"], time.perf_counter()
 
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.gmac:
+            assert isinstance(pl_module, Removal)
+            self.gmac = results.gmac(pl_module.network, *batch["marked"].shape[2:])
         if self._since is None:
             self._since = time.perf_counter()
 
@@ -67,21 +90,28 @@ class Pace(L.Callback):
         self._since = now
         self.samples += len(batch["marked"]) * trainer.world_size
         if (at + 1) % self.every == 0 and self.seconds:
-            left = int(trainer.estimated_stepping_batches) - trainer.global_step
-            pace = self.seconds / max(trainer.global_step, 1)
-            values = {"samples/s": self.samples_per_second, "min left": left * pace / 60}
+            values = {"samples/s": self.samples_per_second}
+            steps = trainer.estimated_stepping_batches
+            if math.isfinite(steps):  # under a budget it is not
+                pace = self.seconds / max(trainer.global_step, 1)
+                values["min left"] = (steps - trainer.global_step) * pace / 60
             pl_module.log_dict(values, prog_bar=True, logger=False)
             pl_module.log("train/samples_per_second", self.samples_per_second)
 
     def on_validation_start(self, *args: Any) -> None:
         self._since = None
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            spent = {f"train/{name}": float(value) for name, value in self.spent.items()}
+            pl_module.log_dict(spent, sync_dist=True)
+
     def on_train_epoch_end(self, *args: Any) -> None:
         self._since = None
 
 
 class Progress(RichProgressBar):
-    """Lightning's progress bar, without the version number that it calls v_num."""
+    """Lightning's progress bar, without numbers that say nothing."""
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -89,6 +119,10 @@ class Progress(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        described = super()._get_train_description(current_epoch)
+        return described.replace("/-2", "")  # no number of epochs is set: a budget is
 
 
 class Panels(L.Callback):

@@ -63,6 +63,9 @@ def check(cfg: DictConfig) -> None:
         UserError: a key that its target does not take, a value of the wrong type, or a pair of
             choices that excludes each other; one line with key, value and fix.
     """
+    for key in map(str, cfg):
+        if OmegaConf.is_missing(cfg, key):
+            raise UserError(f"{key} is not set; add {key}=... to the command")
     check_numbers(cfg)
     _check_node(cfg, "")
     if "trainer" not in cfg:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,19 @@ from clearmark.errors import UserError
 
 _lost: dict[Path, str] = {}  # file -> why it could not be written when that was last tried
 _said: set[Path] = set()  # folders
+
+
+def check_place(path: Path, key: str = "output") -> None:
+    """See that something can be written at a path, whose folder need not be there yet.
+
+    Raises:
+        UserError: it cannot.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"{key}={path}: {above} is a file and no directory")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{key}={path}: nothing can be written to {above}")
 
 
 @contextmanager
@@ -28,6 +42,19 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to write to, put at ``path`` at the end, in the place of what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+        new, old = Path(beside, "new"), Path(beside, "old")
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
 
 
 @contextmanager

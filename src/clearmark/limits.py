@@ -49,6 +49,7 @@ LIMITS = {
     "seed": Limit(0, 2**32 - 1),
     "threads": Limit(1, 1024, null=True),
     "rows": Limit(1, 100),
+    "samples": Limit(1, 10_000),
     "columns": Limit(1, 100),
     "megapixels": Limit(0, 1e6, whole=False, null=True, above=True),
     "data.batch_size": COUNT,

@@ -25,7 +25,8 @@ class Removal(L.LightningModule):
         network: maps (B, 3, H, W) to a ``Restoration``.
         loss: of the restoration and the batch; None for a module that only evaluates.
         optimizer: makes the optimizer of the network's parameters.
-        scheduler: makes the learning-rate schedule of an optimizer and the total number of steps.
+        scheduler: makes the learning-rate schedule of an optimizer and the total number of steps,
+            which is inf if nobody knows.
         config: what it takes to build the network again, as plain containers; saved beside the
             weights in every checkpoint.
 
@@ -40,7 +41,7 @@ class Removal(L.LightningModule):
         network: nn.Module,
         loss: Loss | None = None,
         optimizer: Callable[..., Optimizer] | None = None,
-        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        scheduler: Callable[[Optimizer, float], LRScheduler] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class Removal(L.LightningModule):
         optimizer = self.optimizer(self.network.parameters())
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        scheduler = self.scheduler(optimizer, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -30,11 +30,16 @@ SINGLE = {
 
 def cost(network: nn.Module, side: int = 256) -> dict[str, float]:
     """Parameters, and GMAC (10^9 multiply-adds) of one picture of ``side`` x ``side`` pixels."""
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "gmac": gmac(network, side, side)}
+
+
+def gmac(network: nn.Module, height: int, width: int) -> float:
+    """10^9 multiply-adds of one picture's forward pass; a multiply-add is two FLOPs."""
     twin = copy.deepcopy(network).to(device="cpu", dtype=torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        twin(torch.zeros(1, 3, side, side))
-    parameters = sum(p.numel() for p in network.parameters())
-    return {"parameters": parameters, "gmac": counter.get_total_flops() / 2e9}
+        twin(torch.zeros(1, 3, height, width))
+    return float(counter.get_total_flops()) / 2e9
 
 
 def show(

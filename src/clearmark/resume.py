@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from clearmark import sweeps
+from clearmark import initial, sweeps
 from clearmark.checkpoints import STATE
 from clearmark.errors import UserError
 from clearmark.runs import CONFIG, LAST
@@ -39,6 +39,7 @@ def choose(cfg: DictConfig) -> DictConfig:
     ``ckpt=FOLDER`` takes the run's own command, with what was typed now on top. ``resume=auto``
     takes the folder that was typed (``hydra.run.dir``, ``folder``), a sweep's job its own, and any
     other command the newest run of the same config beside the folder that it would have made.
+    ``init`` brings its own network (``initial.adopt``).
 
     Raises:
         UserError: there is no such run, or its config differs in what matters.
@@ -50,13 +51,18 @@ def choose(cfg: DictConfig) -> DictConfig:
         )
     if wanted and given:
         raise UserError(f"resume=auto and ckpt={given} exclude each other; leave one out")
+    if given and cfg.get("init") is not None:
+        raise UserError(
+            f"init={cfg.init} and ckpt={given} exclude each other: a run that goes on has its own "
+            "weights; leave one out"
+        )
     if not (wanted or given):
-        return cfg
+        return initial.adopt(cfg)
     own = Path(str(cfg.folder))
     if wanted:
         folder = own if _chosen() else _newest(own.absolute().parents[1], cfg)
         if folder is None:
-            return cfg
+            return initial.adopt(cfg)
     else:
         folder = Path(given).expanduser()
         if sweeps.in_one():
@@ -72,8 +78,9 @@ def choose(cfg: DictConfig) -> DictConfig:
             )
         cfg = _retyped(cfg, folder)
     if not (folder / CONFIG).is_file():
-        return cfg
+        return initial.adopt(cfg)
     before = _read(folder)
+    initial.adopt(cfg, before)
     cfg.folder, cfg.name = str(folder.absolute()), before.get("name")
     if found := _difference(before, cfg):
         raise UserError(
@@ -151,8 +158,11 @@ def _newest(runs: Path, cfg: DictConfig) -> Path | None:
     for path in sorted(runs.glob(f"*/*/{CONFIG}"), reverse=True):
         with contextlib.suppress(UserError):
             before = _read(path.parent)
+            if before["init"] != cfg.get("init"):
+                continue
             same = cfg.copy()
             same.folder = before.get("folder")
+            initial.adopt(same, before)
             if _difference(before, same) is None:
                 return path.parent
     return None
@@ -182,7 +192,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / CONFIG} cannot be read; begin anew without resume") from error
     if not isinstance(found, dict):
         raise UserError(f"{folder / CONFIG} is no config; begin anew without resume")
-    return found
+    return {"init": None, "budget": None} | found  # which runs had not always
 
 
 def _parsed(text: str) -> Any:

@@ -16,9 +16,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
-from clearmark import disk
+from clearmark import disk, mistyped, released
 from clearmark.config import build_network
 from clearmark.errors import UserError
 from clearmark.sweeps import OVERRIDES, RESULTS, read_overrides
@@ -107,56 +107,85 @@ def table(folder: str | Path) -> pandas.DataFrame:
     return joined
 
 
-def checkpoint_of(ckpt: str | Path) -> Path:
-    """The checkpoint file that a run folder or a path stands for: of a folder, its best one.
+def checkpoint_of(ckpt: str | Path, key: str = "ckpt") -> Path:
+    """The file of weights that a path or a name stands for.
+
+    That is a file itself, the best checkpoint of a run's folder, or the ``model.safetensors`` of a
+    released model: of its folder or, where no file has that name, of the embedded one so called.
+
+    Args:
+        ckpt: a path or a name.
+        key: what the user calls it, for the error.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(ckpt)
+    path, known = Path(ckpt), released.names()
+    if not path.exists() and str(ckpt) in known:
+        path = released.EMBEDDED / path
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"ckpt={ckpt} does not exist; give a run folder or a .ckpt file")
-    for name in (BEST, LAST):
-        if (path / "checkpoints" / name).is_file():
-            return path / "checkpoints" / name
-    raise UserError(f"ckpt={ckpt} holds no checkpoints/{BEST}; give the folder of a trained run")
+        near = mistyped.nearest(str(ckpt), known)
+        meant = f"did you mean {key}={near}? Give" if near else "give"
+        raise UserError(
+            f"{key}={ckpt} does not exist; {meant} a run folder, a .ckpt file, the folder of a "
+            f"released model, or the name of an embedded one ({', '.join(known)})"
+        )
+    for name in (f"checkpoints/{BEST}", f"checkpoints/{LAST}", released.WEIGHTS):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(
+        f"{key}={ckpt} holds no checkpoints/{BEST} and no {released.WEIGHTS}; give the folder of a "
+        "trained run or of a released model"
+    )
 
 
-def load_network(ckpt: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a checkpoint, in evaluation mode, and the checkpoint's config.
+def load_network(ckpt: str | Path, key: str = "ckpt") -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint or released model, in evaluation mode, and its config.
 
-    Nothing in the file is executed: weights load as plain tensors, and the config may only name
+    Nothing in the files is executed: weights load as plain tensors, and the config may only name
     networks of this package and parts of ``torch.nn``.
 
+    Args:
+        ckpt: see ``checkpoint_of``.
+        key: what the user calls it, for errors.
+
     Raises:
-        UserError: the file is no checkpoint of ours, or was made by another version of the network.
+        UserError: the file is none of ours, or was made by another version of the network.
     """
-    path = checkpoint_of(ckpt)
+    path = checkpoint_of(ckpt, key)
+    if path.suffix == ".safetensors":
+        weights, config = released.read(path, key)
+    else:
+        weights, config = _read_checkpoint(path, key)
+    try:
+        network = build_network(config["model"])
+    except (UserError, KeyError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{key}={path} is not loaded: {why}") from error
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[:2])
+        raise UserError(f"{key}={path} does not fit its network: {first}") from error
+    return network.eval(), config
+
+
+def _read_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         config, weights = content["config"], dict(content["state_dict"])
     except pickle.UnpicklingError as error:
         # torch's own message advises to load it all the same, and to run what is in it.
         why = "it is none, or holds more than plain values and tensors; nothing in it was run"
-        raise UserError(f"ckpt={path} cannot be read as a checkpoint: {why}") from error
+        raise UserError(f"{key}={path} cannot be read as a checkpoint: {why}") from error
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"ckpt={path} cannot be read as a checkpoint: {first}") from error
-    try:
-        network = build_network(config["model"])
-    except (UserError, KeyError, TypeError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"ckpt={path} is not loaded: {why}") from error
+        raise UserError(f"{key}={path} cannot be read as a checkpoint: {first}") from error
     prefix = "network."
     own = {k[len(prefix) :]: v for k, v in weights.items() if str(k).startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        first = " ".join(str(error).splitlines()[:2])
-        raise UserError(f"ckpt={path} does not fit its network: {first}") from error
-    return network.eval(), config
+    return own, config
 
 
 def _git(*command: str) -> str | None:

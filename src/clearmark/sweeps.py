@@ -85,6 +85,8 @@ def job(main: Callable[[Any], Any], cfg: Any, tell: Callable[[Exception], str | 
 def report() -> str | None:
     """Print the table of the sweep that has ended, best first, and leave it as ``sweep.csv``.
 
+    Networks on the same budget get a table and a figure of their own beside it (``comparison``).
+
     Returns the line to end with if jobs have failed. A sweep of which no job began leaves nothing.
     """
     config, Begun.sweep = Begun.sweep, None
@@ -100,6 +102,8 @@ def report() -> str | None:
     swept = [key for key in keys if len({str(row["typed"].get(key)) for row in rows}) > 1]
     _write(folder / TABLE, rows, swept, objective)
     _show(folder, rows, swept, objective)
+    if config.get("budget") is not None:
+        _compare(folder, rows, swept, str(config.budget))
     if not failed:
         return None
     return (
@@ -184,6 +188,22 @@ def _write(path: Path, rows: list[dict[str, Any]], swept: list[str], objective: 
         for row in rows:
             typed = [row["typed"].get(key, "") for key in swept]
             table.writerow([row["job"], *typed, row["value"], row["minutes"], row["failed"]])
+
+
+def _compare(folder: Path, rows: list[dict[str, Any]], swept: list[str], budget: str) -> None:
+    """Set what was trained on the same budget side by side; seeds are repetitions."""
+    from clearmark import comparison
+
+    keys = [key for key in swept if key != "seed"] or ["model"]
+    runs: dict[str, list[Path]] = {}
+    for row in rows:
+        if not row["failed"]:
+            name = ", ".join(row["typed"].get(key, "default") for key in keys)
+            runs.setdefault(name, []).append(folder / row["job"])
+    if runs:
+        budgets = dict.fromkeys(row["typed"].get("budget", budget) for row in rows)
+        print(comparison.write(runs, " or ".join(budgets), folder))
+        print(f"equal budget: {folder / 'table.md'}, {folder / 'figure.png'}")
 
 
 def _show(folder: Path, rows: list[dict[str, Any]], swept: list[str], objective: str) -> None:

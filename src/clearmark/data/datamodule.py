@@ -22,6 +22,7 @@ class PhotosModule(SplitsModule):
         watermark: transform that blends marks in.
         root: folder of clean photos, split by a hash of each file's name; None takes the embedded
             photos, which come split.
+        stand_in: take the embedded photos of a split where ``root`` has none for it, and say so.
         augment: albumentations of the clean training picture of ``size``.
         size: side in pixels of the square that is cut from a photo and marked.
         crop: side of the square of it that training looks at; validation and test see all of it.
@@ -46,6 +47,7 @@ class PhotosModule(SplitsModule):
         self,
         watermark: Transform,
         root: str | None = None,
+        stand_in: bool = False,
         augment: Sequence[Transform] = (),
         size: int = 256,
         crop: int = 128,
@@ -70,6 +72,7 @@ class PhotosModule(SplitsModule):
         if crop > size:
             raise UserError(f"data.crop={crop} exceeds data.size={size}; use {size} or less")
         self.watermark, self.root, self.augment = watermark, root, list(augment)
+        self.stand_in = stand_in
         self.size, self.crop, self.on_mark, self.unmarked = size, crop, on_mark, unmarked
         self.short_side, self.cache_mb = max(short_side, size), cache_mb
         self.seed, self.eval_seed = seed, eval_seed
@@ -100,10 +103,17 @@ class PhotosModule(SplitsModule):
         else:
             every = list_photos(Path(self.root))
             paths = [path for path in every if split_of(path) == split]
+            if not paths and self.stand_in:
+                paths = list_photos(EMBEDDED / "photos" / split)
+                print(
+                    f"data.root={self.root}: none of its {len(every)} photos falls into the split "
+                    f"'{split}'; {len(paths)} embedded ones stand in"
+                )
             if not paths:
                 raise UserError(
                     f"data.root={self.root} has {len(every)} photos and none falls into the split "
-                    f"'{split}' (80 % train, 10 % val, 10 % test by file name); add more photos"
+                    f"'{split}' (80 % train, 10 % val, 10 % test by file name); add "
+                    "more photos, or data.stand_in=true for the embedded ones"
                 )
         photos = Photos(paths, self.short_side, self.size, self.cache_mb)
         if not len(photos):

@@ -44,11 +44,25 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
 
     Taking a mark of opacity a and colour W off a pixel I is ``J = I + g I + b`` with the gain
     ``g = a / (1 - a)`` and the offset ``b = -g W`` (the inverse formation model). Both are constant
-    over a mark however rich the photo's texture is, which makes them easy to predict, and the mask
-    decides where they count:
+    over a mark however rich the photo's texture is, which makes them easy to predict:
 
         filled = marked + gain * (marked - 1/2) + offset
-        image = marked + sure^2 * mask^1.5 * (filled - marked)
+
+    Args:
+        marked: (B, 3, H, W).
+        maps: (B, 4, H, W), the gain and the three offsets; all 0 leave the picture as it is.
+        mask_logits: (B, 1, H, W), or None to correct everywhere (see ``gated``).
+    """
+    return gated(marked, torch.addcmul(maps[:, 1:], maps[:, :1], marked - 0.5), mask_logits)
+
+
+def gated(
+    marked: Tensor, correction: Tensor, mask_logits: Tensor | None, floor: float = 0.0
+) -> Restoration:
+    """Correct the picture where the mask says so.
+
+        filled = marked + correction
+        image = marked + sure^2 * mask^1.5 * correction
 
     ``sure`` is the mask's highest mean over a patch, one number a picture: the picture is touched
     where the network is sure of a mark, instead of a little everywhere (the exponents are of
@@ -56,14 +70,16 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
 
     Args:
         marked: (B, 3, H, W).
-        maps: (B, 4, H, W), the gain and the three offsets; all 0 leave the picture as it is.
+        correction: (B, 3, H, W), what is added to the picture.
         mask_logits: (B, 1, H, W), or None to correct everywhere.
+        floor: probability of a mark up to which a pixel stays as it is, to the bit.
     """
-    correction = torch.addcmul(maps[:, 1:], maps[:, :1], marked - 0.5)
     filled = marked + correction
     if mask_logits is None:
         return Restoration(filled)
     mask = torch.sigmoid(mask_logits)
+    if floor:
+        mask = F.relu(mask - floor) / (1 - floor)
     patch = (min(PATCH, mask.shape[-2]), min(PATCH, mask.shape[-1]))
     sure = F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
     image = torch.addcmul(marked, sure.square() * mask.pow(1.5), correction)

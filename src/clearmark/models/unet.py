@@ -15,8 +15,8 @@ from clearmark.models.base import Correction, Restoration, grow
 from clearmark.models.resnet import Block
 
 
-class UNet(nn.Module):
-    """Sees the picture at several scales, from letters' edges to whole marks.
+class Body(nn.Module):
+    """From a picture to features at a fraction of its resolution, having seen it at all scales.
 
     Args:
         activation: builds the activation that follows each convolution.
@@ -25,17 +25,15 @@ class UNet(nn.Module):
         finest: residual blocks of the finest level on the way up.
         scale: the finest level is that many times smaller than the picture. Its pixels are not
             lost but become channels; at 4 a sample costs a quarter of what it costs at 2.
-        mask: predict where the mark is.
     """
 
     def __init__(
         self,
         activation: Callable[[], nn.Module],
-        widths: Sequence[int] = (32, 64, 128),
-        blocks: int = 1,
-        finest: int = 3,
-        scale: int = 4,
-        mask: bool = True,
+        widths: Sequence[int],
+        blocks: int,
+        finest: int,
+        scale: int,
     ) -> None:
         super().__init__()
         self.scale, self.multiple = scale, scale * 2 ** (len(widths) - 1)
@@ -57,11 +55,10 @@ class UNet(nn.Module):
             nn.Sequential(*(Block(fine, 1, activation) for _ in range(count)))
             for (_, fine), count in zip(coarse_to_fine, counts, strict=False)
         )
-        self.correction = Correction(widths[0], scale, mask)
 
-    def forward(self, marked: Tensor) -> Restoration:
-        """Restore (B, 3, H, W)."""
-        features = F.pixel_unshuffle(grow(marked, self.multiple) - 0.5, self.scale)
+    def features(self, picture: Tensor) -> Tensor:
+        """(B, widths[0], H / scale, W / scale) of (B, 3, H, W), H and W multiples of `multiple`."""
+        features = F.pixel_unshuffle(picture - 0.5, self.scale)
         skips = []
         for depth, encoder in enumerate(self.encoders):
             features = encoder(F.max_pool2d(features, 2) if depth else features)
@@ -70,7 +67,32 @@ class UNet(nn.Module):
         for narrow, decoder in zip(self.narrow, self.decoders, strict=True):
             wider = F.interpolate(narrow(features), scale_factor=2.0, mode="nearest")
             features = decoder(wider + skips.pop())
-        return self.correction(features, marked)
+        return features
+
+
+class UNet(Body):
+    """Sees the picture at several scales, from letters' edges to whole marks.
+
+    Args:
+        activation, widths, blocks, finest, scale: as in ``Body``.
+        mask: predict where the mark is.
+    """
+
+    def __init__(
+        self,
+        activation: Callable[[], nn.Module],
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: int = 1,
+        finest: int = 3,
+        scale: int = 4,
+        mask: bool = True,
+    ) -> None:
+        super().__init__(activation, widths, blocks, finest, scale)
+        self.correction = Correction(widths[0], scale, mask)
+
+    def forward(self, marked: Tensor) -> Restoration:
+        """Restore (B, 3, H, W)."""
+        return self.correction(self.features(grow(marked, self.multiple)), marked)
 
 
 class Context(nn.Module):

@@ -10,6 +10,7 @@ from clearmark.watermarks.band import Band
 from clearmark.watermarks.base import Layer, Mark, Sketch
 from clearmark.watermarks.lines import Lines
 from clearmark.watermarks.logo import Logo
+from clearmark.watermarks.own import Own
 from clearmark.watermarks.several import Several
 from clearmark.watermarks.shape import Shape
 from clearmark.watermarks.stamp import Stamp
@@ -23,6 +24,7 @@ __all__ = [
     "Logo",
     "Mark",
     "MarkAssets",
+    "Own",
     "Several",
     "Shape",
     "Sketch",

@@ -89,11 +89,12 @@ def _short(phrases: tuple[str, ...], letters: int) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _fonts_for(fonts: tuple[Path, ...], text: str) -> tuple[Path, ...]:
     letters = set(text) - {" "}
-    return tuple(path for path in fonts if all(_has_glyph(path, letter) for letter in letters))
+    return tuple(path for path in fonts if all(has_glyph(path, letter) for letter in letters))
 
 
 @cache
-def _has_glyph(path: Path, letter: str) -> bool:
+def has_glyph(path: Path, letter: str) -> bool:
+    """Whether a font draws a character."""
     # A font draws every character it lacks as the same box, that of a code point nobody uses;
     # some fonts list characters that they leave blank.
     drawn, lacking = (font(path, 24).getmask(text) for text in (letter, "\U0010fffe"))

@@ -36,7 +36,7 @@ class Tiled(Mark):
         row = cv2.copyMakeBorder(copy, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT)
         shift = self.py_random.choice((0, row.shape[1] // 2))
         grid = np.vstack([row, np.roll(row, shift, axis=1)])
-        return Sketch(_repeated(grid, shape, self._angle(), self._start(grid)), None)
+        return Sketch(repeated(grid, shape, self._angle(), self._start(grid)), None)
 
     def turn(self, sketch: Tinted) -> Tinted:
         """The grid was turned while it was laid out."""
@@ -50,7 +50,7 @@ class Tiled(Mark):
         return self.py_random.randrange(grid.shape[1]), self.py_random.randrange(grid.shape[0])
 
 
-def _repeated(
+def repeated(
     grid: np.ndarray, shape: tuple[int, int], angle: float, start: tuple[int, int]
 ) -> np.ndarray:
     """Cover (H, W) with copies of ``grid``, turned by ``angle`` degrees, from ``start`` (x, y)."""

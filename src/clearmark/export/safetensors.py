@@ -1,0 +1,34 @@
+"""A released model: 16-bit weights, the network's config and a model card, in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from clearmark import released, runs
+from clearmark.errors import UserError
+from clearmark.export.card import card
+
+
+def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
+    """Write the folder ``output``.
+
+    Args:
+        output: replaced if it is a released model.
+        network: with the weights to release.
+        config: of the checkpoint.
+        ckpt: the checkpoint's file, in the run that the card tells of.
+
+    Raises:
+        UserError: the network is a released one, or something else is in the place of ``output``.
+    """
+    if ckpt.suffix == ".safetensors":
+        raise UserError(f"ckpt={ckpt.parent} is a released model already; copy the folder")
+    released.write(output, network, config, card(output.name, network, config, ckpt))
+
+
+def load(output: Path) -> nn.Module:
+    """The released network."""
+    return runs.load_network(output)[0]
