@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +21,7 @@ from clearmark import cli
 from clearmark.sweeps import RESULTS
 
 if TYPE_CHECKING:
+    from lightning import Trainer
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -38,17 +39,17 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig) -> dict[str, float]:
     """One run: returns the test figures, under the names they are logged by."""
     import torch
-    from lightning import Trainer, seed_everything
+    from lightning import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
-    from clearmark import budget, initial, loggers, results, resume, runs
+    from clearmark import budget, initial, results, resume, runs
     from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
     register_resolvers()
     cfg = resume.choose(cfg)
     check(cfg)
-    limit = budget.parse(cfg.budget)
+    budget.parse(cfg.budget)
     folder, ckpt = Path(cfg.folder), None
     if cfg.resume or cfg.ckpt:
         if (folder / RESULTS).is_file():
@@ -69,14 +70,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     rank_zero_only(runs.start)(folder, cfg, data.broken, goes_on=ckpt is not None)
     if cfg.print_config:
         print(OmegaConf.to_yaml(cfg, resolve=True))
-    callbacks, made = create(cfg.callbacks), list(create(cfg.logger).values())
-    for logger in made:
-        if ckpt and isinstance(logger, loggers.WandbLogger):
-            logger.go_on()
-    if limit:
-        callbacks["budget"] = budget.Spend(limit, callbacks["pace"])
-    more = {"logger": made, "callbacks": list(callbacks.values())}
-    trainer: Trainer = create(cfg.trainer, **more, **(budget.ENDLESS if limit else {}))
+    trainer, callbacks = trainer_of(cfg, goes_on=ckpt is not None)
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
@@ -92,6 +86,22 @@ def train(cfg: DictConfig) -> dict[str, float]:
         new = "photos" if OmegaConf.select(cfg, "watermark.mark") else "photos and marks"
         report(figures, folder, best, f"{new} never seen")
     return figures
+
+
+def trainer_of(cfg: DictConfig, goes_on: bool) -> tuple["Trainer", dict[str, Any]]:
+    """What trains and tests, and its callbacks by their names in the config."""
+    from clearmark import budget, loggers
+    from clearmark.config import create
+
+    callbacks, made = create(cfg.callbacks), list(create(cfg.logger).values())
+    for logger in made:
+        if goes_on and isinstance(logger, loggers.WandbLogger):
+            logger.go_on()
+    limit = budget.parse(cfg.budget)
+    if limit:
+        callbacks["budget"] = budget.Spend(limit, callbacks["pace"])
+    more = {"logger": made, "callbacks": list(callbacks.values())}
+    return create(cfg.trainer, **more, **(budget.ENDLESS if limit else {})), callbacks
 
 
 def report(figures: dict[str, float], folder: Path, best: str | None, what: str) -> None:
