@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 import wandb
+import wandb_server
 
 from clearmark import disk, loggers
 from clearmark.checkpoints import Checkpoints, WholeCheckpoints
@@ -128,6 +129,24 @@ def test_a_server_out_of_reach(tmp_path, monkeypatch, capfd):
     assert said.count("Weights & Biases could not be reached; the metrics are in metrics.csv") == 1
     (kept,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert kept.stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_server_that_is_lost(tmp_path, monkeypatch):
+    """A run goes on when its server goes away, ends, and has what was logged on disk."""
+    with wandb_server.server() as (address, asked, off):
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        logger = loggers.WandbLogger(patience=8, silent=True, project="p", save_dir=str(tmp_path))
+        logger.log_metrics({"a": 1.0}, 0)
+        (kept,) = tmp_path.glob("wandb/run-*/run-*.wandb")  # and no offline run: it was reached
+        assert "/graphql" in asked
+        off()
+        for step in range(1, 200):
+            logger.log_metrics({f"lost{step}": 1.0}, step)
+        wandb.finish()
+    assert all(f"lost{step}".encode() in kept.read_bytes() for step in range(1, 200))
 
 
 def test_the_best_is_tried_again(tmp_path, capsys):
