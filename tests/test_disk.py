@@ -134,6 +134,7 @@ def test_a_server_out_of_reach(tmp_path, monkeypatch, capfd):
 @pytest.mark.slow
 def test_a_server_that_is_lost(tmp_path, monkeypatch):
     """A run goes on when its server goes away, ends, and has what was logged on disk."""
+    wandb.teardown()  # it remembers the server of an earlier run in this process
     with wandb_server.server() as (address, asked, off):
         monkeypatch.setenv("WANDB_MODE", "online")
         monkeypatch.setenv("WANDB_BASE_URL", address)
@@ -146,6 +147,7 @@ def test_a_server_that_is_lost(tmp_path, monkeypatch):
         for step in range(1, 200):
             logger.log_metrics({f"lost{step}": 1.0}, step)
         wandb.finish()
+    wandb.teardown()
     assert all(f"lost{step}".encode() in kept.read_bytes() for step in range(1, 200))
 
 

@@ -2,4 +2,10 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names what was wrong, the value and the fix."""
+    """Something the user can mend; the message names what was wrong, the value and the fix.
+
+    It stays one line, whatever was typed: what a terminal does not print is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
