@@ -44,40 +44,15 @@ def choose(cfg: DictConfig) -> DictConfig:
     Raises:
         UserError: there is no such run, or its config differs in what matters.
     """
-    wanted, given = cfg.get("resume") or "", str(cfg.get("ckpt") or "")
-    if wanted not in ("", AUTO):
-        raise UserError(
-            f"resume={wanted} is unknown; use resume=auto, or ckpt={wanted} for the run in a folder"
-        )
-    if wanted and given:
-        raise UserError(f"resume=auto and ckpt={given} exclude each other; leave one out")
-    if given and cfg.get("init") is not None:
-        raise UserError(
-            f"init={cfg.init} and ckpt={given} exclude each other: a run that goes on has its own "
-            "weights; leave one out"
-        )
-    if not (wanted or given):
-        return initial.adopt(cfg)
+    _asked_well(cfg)
     own = Path(str(cfg.folder))
-    if wanted:
-        folder = own if _chosen() else _newest(own.absolute().parents[1], cfg)
-        if folder is None:
-            return initial.adopt(cfg)
-    else:
-        folder = Path(given).expanduser()
-        if sweeps.in_one():
-            raise UserError(
-                f"ckpt={given} goes on with one run; in a multirun use resume=auto with "
-                "hydra.sweep.dir=<the old folder>"
-            )
-        if not (folder / CONFIG).is_file():
-            what = "holds no run" if folder.is_dir() else "is no folder"
-            raise UserError(
-                f"ckpt={given} {what}; give the folder of a run, as outputs/DATE/TIME, or use "
-                "resume=auto"
-            )
+    folder: Path | None = None
+    if given := cfg.get("ckpt"):
+        folder = _named(str(given))
         cfg = _retyped(cfg, folder)
-    if not (folder / CONFIG).is_file():
+    elif cfg.get("resume"):
+        folder = own if _chosen() else _newest(own.absolute().parents[1], cfg)
+    if folder is None or not (folder / CONFIG).is_file():
         return initial.adopt(cfg)
     before = _read(folder)
     initial.adopt(cfg, before)
@@ -90,6 +65,39 @@ def choose(cfg: DictConfig) -> DictConfig:
     if folder.absolute() != own.absolute():
         sweeps.discard()  # the folder that Hydra has made for this command
     return cfg
+
+
+def _asked_well(cfg: DictConfig) -> None:
+    """Refuse what ``resume``, ``ckpt`` and ``init`` cannot mean together."""
+    wanted, given = cfg.get("resume") or "", cfg.get("ckpt") or ""
+    if wanted not in ("", AUTO):
+        raise UserError(
+            f"resume={wanted} is unknown; use resume=auto, or ckpt={wanted} for the run in a folder"
+        )
+    if wanted and given:
+        raise UserError(f"resume=auto and ckpt={given} exclude each other; leave one out")
+    if given and cfg.get("init") is not None:
+        raise UserError(
+            f"init={cfg.init} and ckpt={given} exclude each other: a run that goes on has its own "
+            "weights; leave one out"
+        )
+    if given and sweeps.in_one():
+        raise UserError(
+            f"ckpt={given} goes on with one run; in a multirun use resume=auto with "
+            "hydra.sweep.dir=<the old folder>"
+        )
+
+
+def _named(given: str) -> Path:
+    """The folder that ``ckpt`` names, which is a run's."""
+    folder = Path(given).expanduser()
+    if not (folder / CONFIG).is_file():
+        what = "holds no run" if folder.is_dir() else "is no folder"
+        raise UserError(
+            f"ckpt={given} {what}; give the folder of a run, as outputs/DATE/TIME, or use "
+            "resume=auto"
+        )
+    return folder
 
 
 def last(folder: Path, anew: bool) -> Path | None:
