@@ -49,8 +49,9 @@ def _drawn(text: str, path: Path, size: int) -> np.ndarray:
     return np.frombuffer(bytes(drawn), np.uint8).reshape(drawn.size[::-1])
 
 
-# FreeType needs several times as long as a reduction. 2048 lines of DRAWN sizes are some 30 MB.
-_kept = lru_cache(maxsize=2048)(_drawn)
+# FreeType needs several times as long as a reduction. All embedded phrases in all fonts that have
+# their letters are 2967 lines, 27 MB.
+_kept = lru_cache(maxsize=4096)(_drawn)
 
 
 @lru_cache(maxsize=4096)
