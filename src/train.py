@@ -146,8 +146,28 @@ def build(cfg: DictConfig) -> "Removal":
     network = build_network(model)
     if cfg.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        refuse_without_compiler(cfg.trainer.accelerator)
+        network.compile()
     loss, optimizer = create(cfg.loss), create(cfg.optimizer)
     return Removal(network, loss, optimizer, scheduler, config={"model": model})
+
+
+def refuse_without_compiler(accelerator: str) -> None:
+    """Try ``compile=true`` on a minus sign: the network itself is compiled at the first step."""
+    import torch
+
+    from clearmark.errors import UserError
+
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device="cuda" if gpu else "cpu"))
+    except RuntimeError as error:
+        why = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise UserError(
+            f"compile=true: torch cannot compile here ({why}); leave it out, or install a C++ "
+            "compiler (Debian: apt install g++)"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -195,6 +196,50 @@ def test_callbacks_run(callbacks, photos, tmp_path):
     figures = train(tmp_path, photos, f"callbacks={callbacks}")
     assert figures["samples_seen"] == 4
     runs.load_network(tmp_path)
+
+
+def test_the_profile_times_each_step(photos, tmp_path):
+    given = [word for word in tiny.overrides(photos) if not word.startswith("trainer")]
+    cfg = tiny.config(*given, "trainer=profile", "trainer.accelerator=cpu", f"folder={tmp_path}")
+    tiny.entry_point("train").train(cfg)
+    table = (tmp_path / "fit-profile.txt").read_text()
+    calls = {
+        cells[1].strip(): cells[3].strip()
+        for row in table.splitlines()
+        if len(cells := row.split("|")) > 4
+    }
+    assert calls["run_training_batch"] == "2", table
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike(photos, tmp_path):
+    eager = train(tmp_path / "eager", photos)
+    compiled = train(tmp_path / "compiled", photos, "compile=true")
+    names = ("test/psnr", "test/rmsew", "gmac", "training_gmac")
+    assert [compiled[n] for n in names] == pytest.approx([eager[n] for n in names], rel=1e-3)
+    weights = [
+        torch.load(tmp_path / f / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for f in ("eager", "compiled")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+
+
+@pytest.mark.slow
+def test_compile_is_refused_where_there_is_no_compiler(photos, tmp_path):
+    command = [sys.executable, "src/train.py", *tiny.overrides(photos), "compile=true"]
+    bare = {"CXX": "none", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path / 'run'}"],
+        cwd=tiny.ROOT,
+        env=os.environ | bare,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: compile=true: torch cannot compile here (")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def covering(factors):

@@ -85,6 +85,8 @@ def module_of(cfg: DictConfig) -> Removal:
     network = build_network(model)
     if cfg.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        network.compile()
     return Removal(network, create(cfg.loss), create(cfg.optimizer))
 
 

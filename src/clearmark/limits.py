@@ -94,7 +94,7 @@ LIMITS = {
     "callbacks.early_stopping.patience": COUNT,
     "callbacks.ema.decay": SHARE,
 }
-SWITCHES = ("channels_last", "print_config", "overwrite", "save_mask", "freeze")
+SWITCHES = ("channels_last", "compile", "print_config", "overwrite", "save_mask", "freeze")
 CHOICES = {
     "data.whole": (None, "test"),
     "data.fresh_each_epoch": (True, False),
