@@ -278,6 +278,7 @@ EXPORT = [
     ("ckpt={run} output={file} overwrite=true", "output={file}", "is a file"),
     ("ckpt={run} output={file}/x", "{file}", "directory"),
     ("ckpt=unet output=x", "unet is a released model already", "copy"),
+    ("ckpt=unet output=x format=onnx", "output=x", "name it x.onnx"),
     ("ckpt={run} output=x samples=0", "samples=0", "1 to"),
     ("ckpt={run} output=x overwrite=yess", "overwrite=yess", "true or false"),
     ("ckpt={run} output=x data=folder data.root={empty}", "data.root={empty}", "no pictures"),

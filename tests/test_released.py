@@ -319,7 +319,7 @@ def exported(composed):
 
 
 def test_a_run_becomes_a_released_model(exported, trained, tmp_path, capsys):
-    difference = exported(trained, tmp_path / "my model")
+    difference = exported(trained, tmp_path / "my model").largest
     said = capsys.readouterr().out
     (network, config), (ours, own) = map(runs.load_network, (tmp_path / "my model", trained))
     assert config == own
@@ -337,10 +337,14 @@ def test_the_difference_is_the_largest_of_all():
 
     pixels = np.random.default_rng(0).integers(0, 200, (2, 8, 9, 3), np.uint8)
     samples = [{"marked": p, "opacity": p[..., 0]} for p in pixels]
-    assert export.compare(shift(0), shift(0.1), samples) == pytest.approx(0.1)
-    assert export.compare(shift(0.1), shift(9), samples) == pytest.approx(
-        0.9 - samples_peak(pixels)
-    )
+    parity = export.compare(shift(0), shift(0.1), samples)
+    assert parity.largest == pytest.approx(0.1)
+    peaks = [(p == p.max()).mean() for p in pixels]
+    assert parity.mean == pytest.approx(0.1 * np.mean(peaks))
+    assert parity.psnr == pytest.approx(-10 * np.log10(0.1**2 * np.mean(peaks)))
+    assert export.compare(shift(0), shift(0), samples)[:3] == (0, 0, np.inf)
+    clamped = export.compare(shift(0.1), shift(9), samples)
+    assert clamped.largest == pytest.approx(0.9 - samples_peak(pixels))
 
 
 def samples_peak(pixels):

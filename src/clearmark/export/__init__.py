@@ -1,9 +1,10 @@
 """Networks for others to use: a module a format, each with ``write`` and ``load``.
 
-``write(output, network, config, ckpt)`` writes it, whole or not at all, ``load(output)`` gives back
-what maps marked (B, 3, H, W) to a ``Restoration``, to be compared with the network.
+``write(output, network, config, ckpt)`` writes it, whole or not at all, ``load(output, threads)``
+gives back what maps marked (B, 3, H, W) to an answer with ``image`` and ``mask``, to be compared
+with the network.
 """
 
-from clearmark.export import safetensors
+from clearmark.export import onnx, safetensors, torch_export
 
-FORMATS = {"safetensors": safetensors}
+FORMATS = {"safetensors": safetensors, "onnx": onnx, "torch": torch_export}

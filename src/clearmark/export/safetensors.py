@@ -29,6 +29,6 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
     released.write(output, network, config, card(output.name, network, config, ckpt))
 
 
-def load(output: Path) -> nn.Module:
-    """The released network."""
+def load(output: Path, threads: int | None = None) -> nn.Module:
+    """The released network; torch's threads are those of the process."""
     return runs.load_network(output)[0]

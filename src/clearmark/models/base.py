@@ -120,4 +120,6 @@ def grow(image: Tensor, multiple: int) -> Tensor:
     """Repeat the right and bottom rim until H and W are multiples of ``multiple``."""
     height, width = image.shape[-2:]
     down, right = -height % multiple, -width % multiple
-    return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+    if torch.compiler.is_exporting() or down or right:  # a graph is for pictures of all sizes
+        return F.pad(image, (0, right, 0, down), mode="replicate")
+    return image
