@@ -16,7 +16,7 @@ from clearmark import cli
 from clearmark.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from clearmark.remover import Remover
 
 PATHS = ("ckpt", "input", "output")
 
@@ -41,25 +41,22 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     import torch
     from rich.progress import track
 
-    from clearmark import pictures, released, runs
+    from clearmark import load, pictures
     from clearmark.limits import check_numbers
 
     check_numbers(cfg)
-    best = released.EMBEDDED / released.BEST
-    ckpt = best if cfg.ckpt is None else cli.path(cfg, "ckpt")
     source = cli.path(cfg, "input")
     target = _beside(source) if cfg.output is None else cli.path(cfg, "output")
     jobs = dict(_jobs(source, target))
     _refuse(jobs, cfg.overwrite, cfg.save_mask)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    network = runs.load_network(ckpt)[0].to(_device(cfg.device))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    remover = load(None if cfg.ckpt is None else cli.path(cfg, "ckpt"), cfg.device)
     broken = {}
     files = track(jobs, "restoring") if source.is_dir() else jobs
     for path in files:
         try:
-            losses = _restore_file(network, path, jobs[path], cfg)
+            losses = _restore_file(remover, path, jobs[path], cfg)
         except pictures.PictureError as error:
             broken[path] = str(error)
             continue
@@ -137,28 +134,16 @@ def _written(target: Path, save_mask: bool) -> list[Path]:
     return [target, target.with_name(f"{target.stem}_mask.png")] if save_mask else [target]
 
 
-def _device(name: str | None) -> str:
-    import torch
-
-    best = "mps" if torch.backends.mps.is_available() else "cpu"
-    best = "cuda" if torch.cuda.is_available() else best
-    try:
-        return str(torch.zeros(1, device=name or best).device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used here; try device=cpu") from error
-
-
-def _restore_file(network: nn.Module, path: Path, target: Path, cfg: DictConfig) -> tuple[str, ...]:
+def _restore_file(remover: Remover, path: Path, target: Path, cfg: DictConfig) -> tuple[str, ...]:
     """Restore one file; returns what of it could not be kept.
 
     Raises:
         pictures.PictureError: the file is broken, or the result cannot be written.
     """
     from clearmark import pictures
-    from clearmark.inference import restore
 
     picture = pictures.fitting(pictures.read(path, cfg.megapixels), target.suffix)
-    restored, mask = restore(network, picture.pixels)
+    restored, mask = remover.restore(picture.pixels)
     try:
         pictures.write(target, restored, picture.alpha)
         if cfg.save_mask and mask is not None:

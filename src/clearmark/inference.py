@@ -69,7 +69,7 @@ def _run(network: nn.Module, image: np.ndarray) -> Tensor:
     """Restored RGB and, where predicted, the mask's probability: (3 or 4, H, W) in [0, 1]."""
     weight = next(network.parameters())
     levels = np.iinfo(image.dtype).max
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(weight.device).permute(2, 0, 1)
+    pixels = torch.from_numpy(image.copy()).to(weight.device).permute(2, 0, 1)
     restored = network(pixels[None].to(weight.dtype) / levels)
     layers = [restored.image] if restored.mask is None else [restored.image, restored.mask]
     return torch.cat(layers, 1)[0].clamp(0, 1)
