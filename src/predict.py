@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from clearmark.errors import UserError
 if TYPE_CHECKING:
     from clearmark.remover import Remover
 
-PATHS = ("ckpt", "input", "output")
+PATHS = ("ckpt", "input", "output", "mask")
+BESIDE = {"mask": "save_mask", "compare": "compare"}  # NAME_mask.png, if its key is true
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
@@ -48,7 +50,10 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     source = cli.path(cfg, "input")
     target = _beside(source) if cfg.output is None else cli.path(cfg, "output")
     jobs = dict(_jobs(source, target))
-    _refuse(jobs, cfg.overwrite, cfg.save_mask)
+    hint = None if cfg.mask is None else cli.path(cfg, "mask")
+    if hint and not (hint.is_file() or (hint.is_dir() and source.is_dir())):
+        raise UserError(f"mask={hint} is no picture, nor a folder of them for a folder of pictures")
+    _refuse(jobs, cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     remover = load(None if cfg.ckpt is None else cli.path(cfg, "ckpt"), cfg.device)
@@ -56,7 +61,7 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     files = track(jobs, "restoring") if source.is_dir() else jobs
     for path in files:
         try:
-            losses = _restore_file(remover, path, jobs[path], cfg)
+            losses = _restore_file(remover, path, jobs[path], _hint_of(path, source, hint), cfg)
         except pictures.PictureError as error:
             broken[path] = str(error)
             continue
@@ -103,11 +108,11 @@ def _jobs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
         raise UserError(f"input={source} holds no pictures")
 
 
-def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
+def _refuse(jobs: dict[Path, Path], cfg: DictConfig) -> None:
     """Make sure that no file of the user's is lost."""
     from clearmark import disk, pictures
 
-    targets = [file for target in jobs.values() for file in _written(target, save_mask)]
+    targets = [file for target in jobs.values() for file in _written(target, cfg)]
     for target in jobs.values():
         disk.check_place(target)
     inputs = {_identity(path) for path in jobs if path.exists()}
@@ -118,7 +123,7 @@ def _refuse(jobs: dict[Path, Path], overwrite: bool, save_mask: bool) -> None:
             continue
         if _identity(target) in inputs:
             raise UserError(f"output={target} is an input; give another name or folder")
-        if not overwrite:
+        if not cfg.overwrite:
             raise UserError(f"output={target} exists; add overwrite=true to replace it")
     if len(jobs) == 1 and not pictures.writable(targets[0]):
         raise UserError(f"output={targets[0]}: pictures of that kind cannot be written; use .png")
@@ -130,24 +135,45 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _written(target: Path, save_mask: bool) -> list[Path]:
-    return [target, target.with_name(f"{target.stem}_mask.png")] if save_mask else [target]
+def _hint_of(path: Path, source: Path, hint: Path | None) -> Path | None:
+    if hint is None or hint.is_file():
+        return hint
+    return hint / path.relative_to(source).with_suffix(".png")
 
 
-def _restore_file(remover: Remover, path: Path, target: Path, cfg: DictConfig) -> tuple[str, ...]:
+def _written(target: Path, cfg: DictConfig) -> list[Path]:
+    """The result, and what may come beside it."""
+    beside = [name for name in BESIDE if cfg[BESIDE[name]]]
+    return [target, *(_named(target, name) for name in beside)]
+
+
+def _named(target: Path, name: str) -> Path:
+    return target.with_name(f"{target.stem}_{name}.png")
+
+
+def _restore_file(
+    remover: Remover, path: Path, target: Path, hint: Path | None, cfg: DictConfig
+) -> tuple[str, ...]:
     """Restore one file; returns what of it could not be kept.
 
     Raises:
-        pictures.PictureError: the file is broken, or the result cannot be written.
+        pictures.PictureError: the file or its mask is broken, or the result cannot be written.
     """
     from clearmark import pictures
 
     picture = pictures.fitting(pictures.read(path, cfg.megapixels), target.suffix)
     restored, mask = remover.restore(picture.pixels)
+    if hint:
+        restored = pictures.limited(picture.pixels, restored, hint, cfg.megapixels)
+    results = {target: replace(picture, pixels=restored)}
+    if cfg.save_mask and mask is not None:
+        seen = pictures.Picture((mask * 255).round().astype("uint8"))
+        results[_named(target, "mask")] = seen
+    if cfg.compare:
+        results[_named(target, "compare")] = pictures.side_by_side(picture.pixels, restored, mask)
     try:
-        pictures.write(target, restored, picture.alpha)
-        if cfg.save_mask and mask is not None:
-            pictures.write(_written(target, True)[1], (mask * 255).round().astype("uint8"))
+        for file, result in results.items():
+            pictures.write(file, result, cfg.quality)
     except OSError as error:
         raise pictures.PictureError(f"cannot write {target}: {error.strerror or error}") from error
     return picture.losses

@@ -239,6 +239,8 @@ PREDICT = [
     ("ckpt={run} input={photo} output=x.png threads=-1", "threads=-1", "1 to"),
     ("ckpt={run} input={photo} output=x.png device=teapot", "device=teapot", "device=cpu"),
     ("ckpt={run} input={photo} output=x.png megapixels=0", "megapixels=0", "above 0"),
+    ("ckpt={run} input={photo} output=x.png quality=0", "quality=0", "1 to 100"),
+    ("ckpt={run} input={photo} output=x.png mask={missing}", "mask={missing}", "no picture"),
     ("-m ckpt={run} input={missing},{empty} output=x", "input={missing}", "input={empty}"),
     ("ckpt={run} input={photo} output=x.png model=unet", "model", "--cfg job"),
     ("{photo}", "{photo}", "="),

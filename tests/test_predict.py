@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import ExifTags, Image, ImageCms
 
 import predict
-from clearmark import cli
+from clearmark import cli, metadata, pictures
 from clearmark.errors import UserError
 from clearmark.inference import restore
 from clearmark.runs import load_network
@@ -190,3 +191,128 @@ def test_the_command(photos, tmp_path, run_folder):
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert again.stderr.strip().splitlines()[-1].startswith("error: output=")
+
+
+# What is asked for besides, and what a file says beside its pixels
+
+
+def test_a_comparison(run, photos, tmp_path):
+    run(photos / "one.jpg", tmp_path / "out.png", "compare=true", "save_mask=true")
+    assert names(tmp_path)[-3:] == ["out.png", "out_compare.png", "out_mask.png"]
+    before, after, mask = np.hsplit(pictures.read(tmp_path / "out_compare.png").pixels, 3)
+    np.testing.assert_array_equal(before, pictures.read(photos / "one.jpg").pixels)
+    np.testing.assert_array_equal(after, pictures.read(tmp_path / "out.png").pixels)
+    np.testing.assert_array_equal(mask, pictures.read(tmp_path / "out_mask.png").pixels)
+    with pytest.raises(UserError, match=r"out_compare\.png exists"):
+        run(photos / "one.jpg", tmp_path / "out.tif", "compare=true")
+
+
+def test_a_mask_limits_where_it_acts(run, photos, tmp_path):
+    given = pictures.read(photos / "one.jpg").pixels
+    hint = np.zeros(given.shape[:2], np.uint8)
+    hint[:, 20:], hint[:, 40:] = 128, 255
+    cv2.imwrite(str(tmp_path / "my hint.png"), hint)
+    run(photos / "one.jpg", tmp_path / "all.png")
+    run(photos / "one.jpg", tmp_path / "some.png", f"mask='{tmp_path / 'my hint.png'}'")
+    everywhere, some = (pictures.read(tmp_path / n).pixels for n in ("all.png", "some.png"))
+    assert (everywhere[:, :20] != given[:, :20]).any()
+    np.testing.assert_array_equal(some[:, :20], given[:, :20])
+    np.testing.assert_array_equal(some[:, 40:], everywhere[:, 40:])
+    half = (given[:, 20:40].astype(float) + everywhere[:, 20:40]) / 2
+    assert np.abs(some[:, 20:40] - half).max() <= 1
+
+
+def test_masks_of_a_folder_go_by_its_names(run, photos, tmp_path):
+    hints = tmp_path / "hints"
+    for name in ("one.png", "my trip/a = b, (1).png"):
+        size = pictures.read(next(photos.glob(f"{name[:-4]}.*"))).pixels.shape[:2]
+        (hints / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(hints / name), np.zeros(size, np.uint8))
+    cv2.imwrite(str(hints / "one.png"), np.zeros((3, 4), np.uint8))
+    broken = run(photos, tmp_path / "out", f"mask={hints}")
+    said = {path.name: reason for path, reason in broken.items()}
+    assert said.keys() == {"one.jpg", "zwei.webp"}
+    assert said["one.jpg"].endswith("one.png is 4x3, the picture 51x40")
+    assert "zwei.png: cannot be read: No such file" in said["zwei.webp"]
+
+
+@pytest.mark.parametrize("hint", ["nowhere.png", "in put"])
+def test_a_mask_that_is_none(hint, run, photos, tmp_path):
+    with pytest.raises(UserError, match=r"mask=.* is no picture, nor a folder of them"):
+        run(photos / "one.jpg", tmp_path / "out.png", f"mask='{tmp_path / hint}'")
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def telling():
+    """EXIF with an author, a place, a date, and an orientation."""
+    exif = Image.Exif()
+    exif[0x8298], exif[metadata.ORIENTATION] = "(c) me", 6
+    exif.get_ifd(0x8769)[0x9003], exif.get_ifd(0x8825)[1] = "2020:01:01 00:00:00", "N"
+    return exif
+
+
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("target", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_metadata_comes_along(source, target, run, tmp_path, capsys):
+    made = Image.fromarray(np.full((20, 30, 3), 90, np.uint8))
+    path = tmp_path / f"photo{source}"
+    made.save(path, exif=telling(), icc_profile=PROFILE)
+    run(path, tmp_path / f"out{target}")
+    with Image.open(tmp_path / f"out{target}") as image:
+        assert image.size == (20, 30)
+        assert image.info["icc_profile"] == PROFILE
+        exif = image.getexif()
+        assert exif.get(metadata.ORIENTATION, 1) == 1
+        said = capsys.readouterr().out
+        assert ("without EXIF; use .png" in said) == (target == ".tif")
+        if target != ".tif":
+            assert exif[0x8298] == "(c) me"
+        if ".tif" not in (source, target):
+            assert exif.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+            assert exif.get_ifd(0x8825)[1] == "N"
+
+
+def test_sixteen_bits_keep_it_in_a_png(run, tmp_path, capsys):
+    pixels = np.full((20, 30, 3), 9000, np.uint16)
+    blocks = [np.frombuffer(b, np.uint8) for b in (telling().tobytes()[6:], PROFILE)]
+    keys = [cv2.IMAGE_METADATA_EXIF, cv2.IMAGE_METADATA_ICCP]
+    (tmp_path / "a.png").write_bytes(cv2.imencodeWithMetadata(".png", pixels, keys, blocks)[1])
+    run(tmp_path / "a.png", tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.info["icc_profile"] == PROFILE
+        assert image.getexif()[0x8298] == "(c) me"
+    assert "without" not in capsys.readouterr().out
+    run(tmp_path / "a.png", tmp_path / "b.tif")
+    assert ".tif is written without EXIF and colour profile; use .png" in capsys.readouterr().out
+
+
+def test_a_profile_of_greys_is_left_behind(tmp_path):
+    grey = bytearray(PROFILE)
+    grey[16:20] = b"GRAY"
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "g.png", icc_profile=bytes(grey))
+    assert not any(pictures.read(tmp_path / "g.png").metadata)
+
+
+def test_no_thumbnail_shows_what_was_there(run, tmp_path):
+    exif = telling()
+    exif.get_ifd(ExifTags.IFD.IFD1)[0x0103] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    run(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert not image.getexif().get_ifd(ExifTags.IFD.IFD1)
+
+
+def test_quality(run, photos, tmp_path):
+    for suffix in (".jpg", ".webp", ".avif"):
+        sizes = []
+        for quality in (100, 95, 30):
+            file = tmp_path / f"q{quality}{suffix}"
+            run(photos / "one.jpg", file, f"quality={quality}")
+            sizes.append(file.stat().st_size)
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) == 3
+    run(photos / "one.jpg", tmp_path / "exact.png")
+    exact, webp = (pictures.read(tmp_path / n).pixels for n in ("exact.png", "q100.webp"))
+    np.testing.assert_array_equal(webp, exact)

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import nn
 
 import predict
-from clearmark import cli, config, initial, pictures, runs
+from clearmark import cli, config, initial, metadata, pictures, runs
 from clearmark.errors import UserError
 from clearmark.inference import restore
 
@@ -313,7 +313,7 @@ def saved(tmp_path):
     """Saves pictures of every kind, and returns their paths."""
     image = Image.fromarray(noise())
     exif = Image.Exif()
-    exif[pictures.ORIENTATION] = 6
+    exif[metadata.ORIENTATION] = 6
     image.save(tmp_path / "colour.png")
     smooth = Image.fromarray(cv2.GaussianBlur(noise(), (0, 0), 4))
     smooth.save(tmp_path / "turned.jpg", exif=exif, quality=95)
@@ -371,7 +371,7 @@ def test_every_orientation_is_that_of_pillow(turn):
     from PIL import ImageOps
 
     image = Image.fromarray(noise())
-    image.getexif()[pictures.ORIENTATION] = turn
+    image.getexif()[metadata.ORIENTATION] = turn
     upright = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(pictures._upright(noise(), turn), upright)
 
@@ -392,7 +392,7 @@ def test_depth_and_transparency_come_back(suffix, dtype, channels, tmp_path):
     alpha = pixels[..., 3] if channels == 4 else None
     picture = pictures.fitting(pictures.Picture(pixels[..., :3], alpha), suffix)
     assert not picture.losses
-    pictures.write(tmp_path / f"a{suffix}", picture.pixels, picture.alpha)
+    pictures.write(tmp_path / f"a{suffix}", picture)
     back = pictures.read(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(back.pixels, pixels[..., :3])
     np.testing.assert_array_equal(back.alpha, alpha)

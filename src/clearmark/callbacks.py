@@ -162,7 +162,7 @@ class Panels(L.Callback):
         picture = panel(batch, restored)
         path = self.folder / f"{name}.png"
         with disk.going_on(path):
-            pictures.write(path, picture)
+            pictures.write(path, pictures.Picture(picture))
         for logger in trainer.loggers:
             with disk.going_on(path):  # wandb copies it to the run's folder
                 if isinstance(logger, WandbLogger):

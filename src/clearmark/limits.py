@@ -51,6 +51,7 @@ LIMITS = {
     "rows": Limit(1, 100),
     "samples": Limit(1, 10_000),
     "columns": Limit(1, 100),
+    "quality": Limit(1, 100),
     "megapixels": Limit(0, 1e6, whole=False, null=True, above=True),
     "data.batch_size": COUNT,
     "data.eval_batch_size": COUNT,
@@ -94,7 +95,15 @@ LIMITS = {
     "callbacks.early_stopping.patience": COUNT,
     "callbacks.ema.decay": SHARE,
 }
-SWITCHES = ("channels_last", "compile", "print_config", "overwrite", "save_mask", "freeze")
+SWITCHES = (
+    "channels_last",
+    "compile",
+    "print_config",
+    "overwrite",
+    "save_mask",
+    "compare",
+    "freeze",
+)
 CHOICES = {
     "data.whole": (None, "test"),
     "data.fresh_each_epoch": (True, False),

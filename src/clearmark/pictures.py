@@ -6,16 +6,19 @@ opened: Pillow would hand some others to programs that run what is in them.
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from clearmark import disk
+from clearmark import disk, metadata
+from clearmark.metadata import NONE, Metadata
 
 FORMATS = (
     "JPEG",
@@ -34,7 +37,7 @@ DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 b
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says more
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
 class PictureError(Exception):
@@ -46,13 +49,15 @@ class Picture:
     """A picture, upright.
 
     Args:
-        pixels: (H, W, 3) RGB, uint8 or uint16.
+        pixels: (H, W, 3) RGB, or (H, W) grey where one is made; uint8 or uint16.
         alpha: (H, W) of the same type, or None for an opaque picture.
+        metadata: EXIF and colour profile.
         losses: what of the file is not in here, or would not be in a file, in a few words each.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
+    metadata: Metadata = NONE
     losses: tuple[str, ...] = ()
 
 
@@ -97,9 +102,10 @@ def _too_large(pixels: int, megapixels: float) -> PictureError:
 
 
 def _decoded(path: Path, image: Image.Image) -> Picture:
-    deep, turn = _bits(path, image) == 16, image.getexif().get(ORIENTATION, 1)
+    deep, turn = _bits(path, image) == 16, image.getexif().get(metadata.ORIENTATION, 1)
     frames, mode = getattr(image, "n_frames", 1), image.mode
     image.load()  # raises if the file is cut short, which OpenCV would not say
+    beside = metadata.read(image)  # not before: Pillow turns a TIFF by it
     losses: tuple[str, ...] = (f"only the first of its {frames} frames",) if frames > 1 else ()
     if mode == "CMYK":
         losses += ("CMYK became RGB without its colour profile",)
@@ -118,7 +124,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
             turn = 1  # Pillow has
     pixels = np.ascontiguousarray(_upright(pixels, turn))
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, losses)
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, beside, losses)
 
 
 def _bits(path: Path, image: Image.Image) -> int:
@@ -175,13 +181,48 @@ def fitting(picture: Picture, suffix: str) -> Picture:
         picture = replace(picture, alpha=None, losses=losses)
     if picture.pixels.dtype == np.uint16 and kind not in DEEP:
         losses = (*picture.losses, f"{kind} has 8 bits a channel and not 16; use .png")
-        alpha = None if picture.alpha is None else _eight(picture.alpha)
-        picture = replace(picture, pixels=_eight(picture.pixels), alpha=alpha, losses=losses)
+        alpha = None if picture.alpha is None else eight_bits(picture.alpha)
+        picture = replace(picture, pixels=eight_bits(picture.pixels), alpha=alpha, losses=losses)
+    left = metadata.kept(picture.metadata, kind, picture.pixels.dtype == np.uint16)
+    if gone := metadata.lost(picture.metadata, left):
+        losses = (*picture.losses, f"{kind} is written without {gone}; use .png")
+        picture = replace(picture, metadata=left, losses=losses)
     return picture
 
 
-def _eight(values: np.ndarray) -> np.ndarray:
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """The nearest uint8 values of uint16 ones."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def limited(
+    pixels: np.ndarray, restored: np.ndarray, hint: Path, megapixels: float | None
+) -> np.ndarray:
+    """The restored picture where a picture of the same size is white, the given one where black.
+
+    Raises:
+        PictureError: the hint cannot be read, or has another size.
+    """
+    try:
+        where = read(hint, megapixels).pixels
+    except PictureError as error:
+        raise PictureError(f"mask={hint}: {error}") from error
+    if where.shape != pixels.shape:
+        sizes = [f"{found.shape[1]}x{found.shape[0]}" for found in (where, pixels)]
+        raise PictureError(f"mask={hint} is {sizes[0]}, the picture {sizes[1]}")
+    share = where / np.iinfo(where.dtype).max
+    mixed: np.ndarray = np.rint(pixels + share * (restored.astype(float) - pixels))
+    return mixed.astype(pixels.dtype)
+
+
+def side_by_side(pixels: np.ndarray, restored: np.ndarray, mask: np.ndarray | None) -> Picture:
+    """Before, after and, if there is one, the mask (H, W) in [0, 1], in 8 bits."""
+    parts = [pixels, restored]
+    if pixels.dtype == np.uint16:
+        parts = [eight_bits(part) for part in parts]
+    if mask is not None:
+        parts.append(np.repeat((mask * 255).round().astype(np.uint8)[..., None], 3, 2))
+    return Picture(np.hstack(parts))
 
 
 def writable(path: Path) -> bool:
@@ -192,20 +233,61 @@ def writable(path: Path) -> bool:
         return False
 
 
-def write(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
-    """Write (H, W, 3) RGB or (H, W) grey beside its place and rename it: it is whole or not there.
+def write(path: Path, picture: Picture, quality: int = 95) -> None:
+    """Write a picture beside its place and rename it: it is whole or not there.
+
+    Args:
+        path: its ending says which kind of file it becomes.
+        picture: made ``fitting`` for that kind.
+        quality: of JPEG, WebP and AVIF, 1 to 100; at 100 WebP loses nothing.
 
     Raises:
         OSError: it cannot be written.
     """
-    if pixels.ndim == 3:
-        pixels = pixels[..., ::-1] if alpha is None else np.dstack([pixels[..., ::-1], alpha])
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    try:
-        done, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels), options)
-    except cv2.error as error:
-        raise OSError(f"pictures of the kind {path.suffix} cannot be written") from error
-    if not done:
-        raise OSError(f"this picture cannot be written as {path.suffix}")
+    kind = path.suffix.lower()
+    encode = _by_opencv if picture.pixels.dtype == np.uint16 else _by_pillow
+    if kind not in metadata.KEPT:
+        encode = _by_opencv
+    data = encode(picture, kind, quality)
     with disk.whole(path) as beside:
-        beside.write_bytes(data.tobytes())
+        beside.write_bytes(data)
+
+
+def _by_pillow(picture: Picture, kind: str, quality: int) -> bytes:
+    rgba = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    how: dict[str, Any] = {"quality": quality}
+    if kind in (".tif", ".tiff"):
+        how = {"compression": "tiff_lzw"}
+    elif kind == ".png":
+        how = {"compress_level": 3}  # 6 takes thrice as long for some hundredths of the size
+    elif kind == ".webp":
+        how["lossless"] = quality == 100
+    file = io.BytesIO()
+    name = Image.registered_extensions()[kind]
+    try:
+        Image.fromarray(rgba).save(file, name, **how, **metadata.options(picture.metadata))
+    except ValueError as error:  # more pixels a side than that kind can have
+        raise OSError(f"this picture cannot be written as {kind}: {error}") from error
+    return file.getvalue()
+
+
+def _by_opencv(picture: Picture, kind: str, quality: int) -> bytes:
+    """Of 16 bits, and kinds that Pillow or metadata do not know."""
+    pixels, beside = picture.pixels, picture.metadata
+    if pixels.ndim == 3:
+        pixels = pixels[..., ::-1]
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    found = {
+        cv2.IMAGE_METADATA_EXIF: beside.exif.removeprefix(b"Exif\0\0"),
+        cv2.IMAGE_METADATA_ICCP: beside.profile,
+    }
+    keys = [key for key, content in found.items() if content]
+    blocks = [np.frombuffer(found[key], np.uint8) for key in keys]
+    try:
+        done, data = cv2.imencodeWithMetadata(kind, np.ascontiguousarray(pixels), keys, blocks)
+    except cv2.error as error:
+        raise OSError(f"pictures of the kind {kind} cannot be written") from error
+    if not done:
+        raise OSError(f"this picture cannot be written as {kind}")
+    return bytes(data)
