@@ -75,7 +75,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
         best = callbacks["checkpoint"].best_model_path or None  # none on a full disk
-        tested = trainer.test(module, data, best, verbose=False, weights_only=True)[0]
+        if best:  # loaded by the trainer, averaged weights would be those of before averaging
+            module.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
+        tested = trainer.test(module, data, verbose=False)[0]
     except SystemExit as stop:  # of Lightning at a signal
         if not trainer.is_global_zero:
             sys.exit()  # the first process says it

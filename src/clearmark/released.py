@@ -19,7 +19,7 @@ from clearmark.errors import UserError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 EMBEDDED = Path(__file__).parent / "assets" / "models"
-BEST = "unet"
+BEST = "unblend"
 """The embedded model that restores pictures where no other is named."""
 
 
