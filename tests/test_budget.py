@@ -204,25 +204,25 @@ def test_the_command(photos, tmp_path):
         network = "unet" if "UNet" in config else "resnet"
         found.setdefault(network, []).append(json.loads(path.read_text()))
     assert {network: len(of) for network, of in found.items()} == {"unet": 2, "resnet": 2}
-    table = {row["network"]: row for row in rows(folder, "network", "table.csv")}
-    assert table.keys() == found.keys()
+    sweep = comparison.read(folder / "sweep.csv")
+    assert sweep.choice == "model"
+    assert sweep.runs.keys() == found.keys()
+    page = (folder / "table.md").read_text()
     for network, (one, two) in found.items():
-        row = {name: float(value) for name, value in table[network].items() if name != "network"}
-        assert row["seeds"] == 2
         gains = one["test/psnr_gain"], two["test/psnr_gain"]
         assert gains[0] != gains[1]
-        assert row["gain"] == pytest.approx(mean(gains))
         # t of one degree of freedom times the standard error of two values
-        assert row["gain_high"] == pytest.approx(
-            mean(gains) + 12.7062 * abs(gains[0] - gains[1]) / 2, rel=1e-4
-        )
+        half = 12.7062 * abs(gains[0] - gains[1]) / 2
         ratios = [run["test/rmsew"] / run["test/rmsew_input"] for run in (one, two)]
-        assert row["rmsew"] == pytest.approx(mean(ratios))
-        assert row["samples"] == one["samples_seen"] == 8
-        assert row["training_gmac"] == one["training_gmac"] == two["training_gmac"]
-        assert row["gmac"] == one["gmac"] > one["training_gmac"] / (3 * 8)
-        assert row["parameters"] == one["parameters"]
-    page = (folder / "table.md").read_text()
+        row = next(line for line in page.splitlines() if line.startswith(f"| {network} | 2 |"))
+        cells = row.split(" | ")
+        low, high = mean(gains) - half, mean(gains) + half
+        assert cells[2] == f"{mean(gains):,.2f} [{low:,.2f}, {high:,.2f}]"
+        assert cells[3].startswith(f"{mean(ratios):.3f} ")
+        assert one["samples_seen"] == float(cells[5]) == 8
+        assert one["training_gmac"] == two["training_gmac"]
+        assert one["gmac"] > one["training_gmac"] / (3 * 8)
+        assert cells[-1] == f"{one['parameters']:,.0f} |"
     assert page.startswith("# Equal budget: 8samples\n")
     best = max(found, key=lambda network: mean(run["test/psnr_gain"] for run in found[network]))
     assert page.splitlines()[4].startswith(f"| {best} | 2 | ")
@@ -232,10 +232,15 @@ def test_the_command(photos, tmp_path):
 
 
 def test_one_seed_has_no_interval(photos, tmp_path):
-    train(tmp_path / "0", photos, "budget=8samples")
-    comparison.write({"resnet": [tmp_path / "0"]}, "8samples", tmp_path)
-    [row] = rows(tmp_path, "network", "table.csv")
-    assert row["gain_low"] == row["gain_high"] == ""
+    figures = train(tmp_path / "0", photos, "budget=8samples")
+    with (tmp_path / "sweep.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["job", "minutes", "failed", *figures])
+        writer.writeheader()
+        writer.writerow({"job": "0", "minutes": 1, "failed": "", **figures})
+        writer.writerow({"job": "1", "failed": "out of memory"})
+    text = comparison.write(tmp_path / "sweep.csv", "8samples")
+    assert text.splitlines()[2].startswith("| as typed | 1 | ")
+    assert len(text.splitlines()) == 3
     page = (tmp_path / "table.md").read_text()
     assert "A row of one seed has no interval." in page
     assert "[" not in page.splitlines()[4]

@@ -213,6 +213,25 @@ def test_splits_share_no_photo_and_no_mark(folder):
         assert dataset.assets.phrases == assets[split].phrases
 
 
+def test_fewer_photos_are_among_more_and_the_seed_draws_them(folder):
+    def drawn(count, **more):
+        return {
+            path.name for path in module(folder, train_photos=count, **more).photos("train").paths
+        }
+
+    every = drawn(None)
+    assert [len(drawn(count)) for count in (1, 2, len(every))] == [1, 2, len(every)]
+    assert drawn(1) < drawn(2) < every
+    assert len({min(drawn(1, seed=seed)) for seed in range(20)}) > 1
+    few, all_ = module(folder, train_photos=1), module(folder)
+    assert few.photos("val").paths == all_.photos("val").paths
+    for count in (0, len(every) + 1):
+        with pytest.raises(
+            UserError, match=rf"data.train_photos={count}: .* has {len(every)} photos"
+        ):
+            drawn(count)
+
+
 def test_a_folder_is_split_by_name_alone():
     expected = {
         "photo.jpg": "train",

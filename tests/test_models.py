@@ -256,6 +256,22 @@ def test_patches_that_overlap_too_far_are_refused():
         ConvFC(nn.ReLU, widths=(4,), hidden=8, patch=8, overlap=5)
 
 
+def test_pooling_takes_the_strongest_or_the_mean_of_four_features_or_every_second_place():
+    picture, found = torch.rand(1, 3, 8, 8), {}
+    for pooling in ("max", "average", "stride"):
+        torch.manual_seed(0)
+        network = ConvFC(nn.Identity, widths=(4,), hidden=8, patch=8, overlap=2, pooling=pooling)
+        flatten = next(i for i, layer in enumerate(network.layers) if "Flatten" in str(layer))
+        found[pooling] = network.layers[:flatten](picture)
+        full = nn.functional.conv2d(picture, *network.layers[0].parameters(), padding=1)
+    fours = full.unfold(2, 2, 2).unfold(3, 2, 2)
+    torch.testing.assert_close(found["max"], fours.amax((-1, -2)))
+    torch.testing.assert_close(found["average"], fours.mean((-1, -2)))
+    torch.testing.assert_close(found["stride"], fours[..., 0, 0])
+    with pytest.raises(UserError, match=r"model.pooling=median is none of max, average, stride"):
+        ConvFC(nn.ReLU, pooling="median")
+
+
 def test_unblend_passes_through_what_it_finds_unmarked():
     network = build("unblend")
     with torch.no_grad():

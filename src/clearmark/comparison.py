@@ -1,13 +1,12 @@
-"""What networks became of on the same budget: a table and a figure of a sweep, over its seeds.
+"""What became of runs on the same budget: a table and a figure of a sweep, over its seeds.
 
-``table.csv`` holds every figure with the ends of its 95 % interval, ``table.md`` the same to read,
-``figure.png`` the gain along the way.
+The table is made of the sweep's ``sweep.csv`` alone, so a study that keeps that file can make it
+again; the figure needs the runs' folders as well, for the way to the end.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clearmark.sweeps import RESULTS
-
-Run = Mapping[str, float]  # the content of results.json
+Run = Mapping[str, float]  # figures of results.json
 LEVEL = 0.95
 
 # Column -> heading, digits, value of a run.
@@ -69,41 +66,59 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(centre, centre - half, centre + half)
 
 
-def write(runs: Mapping[str, Sequence[Path]], budget: str, folder: Path) -> str:
-    """Write the table and the figure of finished runs into a folder; returns the table to read.
+class Sweep(NamedTuple):
+    """What was chosen (the swept keys without the seed), and the finished jobs of each choice."""
+
+    choice: str
+    jobs: dict[str, list[str]]
+    runs: dict[str, list[Run]]
+
+
+def read(path: Path) -> Sweep:
+    """A sweep's ``sweep.csv``, best choice first by the mean gain; failed jobs are left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        columns = list(table.fieldnames or [])
+        rows = [row for row in table if not row["failed"]]
+    keys = [key for key in columns[1 : columns.index("minutes")] if key != "seed"]
+    figures = columns[columns.index("failed") + 1 :]
+    jobs: dict[str, list[str]] = {}
+    runs: dict[str, list[Run]] = {}
+    for row in rows:
+        name = ", ".join(row[key] or "default" for key in keys) or "as typed"
+        jobs.setdefault(name, []).append(row["job"])
+        runs.setdefault(name, []).append({key: float(row[key]) for key in figures if row[key]})
+    gain = COLUMNS["gain"][2]
+    best = sorted(runs, key=lambda name: -float(np.mean([gain(run) for run in runs[name]])))
+    return Sweep(", ".join(keys) or "run", {n: jobs[n] for n in best}, {n: runs[n] for n in best})
+
+
+def table(sweep: Sweep) -> str:
+    """The figures of each choice as Markdown, best first: means, and intervals over seeds."""
+    heads = [sweep.choice, "seeds", *(head for head, _, _ in COLUMNS.values())]
+    lines = [heads, ["---"] * len(heads)]
+    for name, runs in sweep.runs.items():
+        row = _row(runs)
+        lines.append([name, str(len(runs)), *(_cell(column, row[column]) for column in COLUMNS)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def write(path: Path, budget: str) -> str:
+    """Write a finished sweep's table and figure beside its ``sweep.csv``; returns the table.
 
     Args:
-        runs: the folders of each network's runs, one a seed.
+        path: the ``sweep.csv``.
         budget: of each run, for the title.
-        folder: of the sweep.
     """
-    found = {name: [_results(path) for path in paths] for name, paths in runs.items()}
-    rows = {name: _row(of) for name, of in found.items()}
-    rows = dict(sorted(rows.items(), key=lambda item: -item[1]["gain"].mean))
-    seeds = {name: len(found[name]) for name in rows}
-    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        ends = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
-        table.writerow(["network", "seeds", *ends])
-        for name, row in rows.items():
-            values = [value for column in COLUMNS for value in row[column]]
-            table.writerow([name, seeds[name], *("" if math.isnan(v) else v for v in values)])
-    heads = ["network", "seeds", *(head for head, _, _ in COLUMNS.values())]
-    lines = [heads, ["---"] * len(heads)]
-    for name, row in rows.items():
-        lines.append([name, str(seeds[name]), *(_cell(column, row[column]) for column in COLUMNS)])
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    alone = f" {ALONE}" * (1 in seeds.values())
+    sweep, folder = read(path), path.parent
+    alone = f" {ALONE}" * (1 in map(len, sweep.jobs.values()))
+    text = table(sweep)
     page = f"# Equal budget: {budget}\n\n{text}\n\n{NOTE}{alone}\n\n![gain](figure.png)\n"
     (folder / "table.md").write_text(page, encoding="utf-8")
-    gains = {name: row["gain"] for name, row in rows.items()}
-    _draw({name: [_curve(path) for path in runs[name]] for name in rows}, gains, budget, folder)
+    gains = {name: _row(runs)["gain"] for name, runs in sweep.runs.items()}
+    curves = {name: [_curve(folder / job) for job in jobs] for name, jobs in sweep.jobs.items()}
+    _draw(curves, gains, budget, folder)
     return text
-
-
-def _results(run: Path) -> Run:
-    content: Run = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-    return content
 
 
 def _row(of: Sequence[Run]) -> dict[str, Mean]:

@@ -102,8 +102,12 @@ def report() -> str | None:
     swept = [key for key in keys if len({str(row["typed"].get(key)) for row in rows}) > 1]
     _write(folder / TABLE, rows, swept, objective)
     _show(folder, rows, swept, objective)
-    if config.get("budget") is not None:
-        _compare(folder, rows, swept, str(config.budget))
+    if config.get("budget") is not None and len(failed) < len(rows):
+        from clearmark import comparison
+
+        budgets = dict.fromkeys(row["typed"].get("budget", str(config.budget)) for row in rows)
+        print(comparison.write(folder / TABLE, " or ".join(budgets)))
+        print(f"equal budget: {folder / 'table.md'}, {folder / 'figure.png'}")
     if not failed:
         return None
     return (
@@ -173,6 +177,7 @@ def _rows(folder: Path, objective: str) -> Iterator[dict[str, Any]]:
             "job": str(path.parent.relative_to(folder)),
             "typed": {o.key_or_group: o.get_value_element_as_str() for o in parsed},
             "value": value,
+            "figures": {} if failed else content,
             "minutes": content.get("wall_seconds", math.nan) / 60,
             "failed": failed,
             "rank": math.inf if math.isnan(worse) else worse,
@@ -180,30 +185,17 @@ def _rows(folder: Path, objective: str) -> Iterator[dict[str, Any]]:
 
 
 def _write(path: Path, rows: list[dict[str, Any]], swept: list[str], objective: str) -> None:
+    """A line for each job: what was swept, then every figure, the objective first."""
     import csv
 
+    figures = list(dict.fromkeys([objective, *(name for row in rows for name in row["figures"])]))
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["job", *swept, objective or "objective", "minutes", "failed"])
+        table.writerow(["job", *swept, "minutes", "failed", *filter(None, figures)])
         for row in rows:
             typed = [row["typed"].get(key, "") for key in swept]
-            table.writerow([row["job"], *typed, row["value"], row["minutes"], row["failed"]])
-
-
-def _compare(folder: Path, rows: list[dict[str, Any]], swept: list[str], budget: str) -> None:
-    """Set what was trained on the same budget side by side; seeds are repetitions."""
-    from clearmark import comparison
-
-    keys = [key for key in swept if key != "seed"] or ["model"]
-    runs: dict[str, list[Path]] = {}
-    for row in rows:
-        if not row["failed"]:
-            name = ", ".join(row["typed"].get(key, "default") for key in keys)
-            runs.setdefault(name, []).append(folder / row["job"])
-    if runs:
-        budgets = dict.fromkeys(row["typed"].get("budget", budget) for row in rows)
-        print(comparison.write(runs, " or ".join(budgets), folder))
-        print(f"equal budget: {folder / 'table.md'}, {folder / 'figure.png'}")
+            values = [row["figures"].get(name, "") for name in filter(None, figures)]
+            table.writerow([row["job"], *typed, row["minutes"], row["failed"], *values])
 
 
 def _show(folder: Path, rows: list[dict[str, Any]], swept: list[str], objective: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class PhotosModule(SplitsModule):
         watermark: transform that blends marks in.
         root: folder of clean photos, split by a hash of each file's name; None takes the embedded
             photos, which come split.
+        train_photos: train on that many photos only, drawn by the seed; None takes all.
         stand_in: take the embedded photos of a split where ``root`` has none for it, and say so.
         augment: albumentations of the clean training picture of ``size``.
         size: side in pixels of the square that is cut from a photo and marked.
@@ -47,6 +49,7 @@ class PhotosModule(SplitsModule):
         self,
         watermark: Transform,
         root: str | None = None,
+        train_photos: int | None = None,
         stand_in: bool = False,
         augment: Sequence[Transform] = (),
         size: int = 256,
@@ -72,7 +75,7 @@ class PhotosModule(SplitsModule):
         if crop > size:
             raise UserError(f"data.crop={crop} exceeds data.size={size}; use {size} or less")
         self.watermark, self.root, self.augment = watermark, root, list(augment)
-        self.stand_in = stand_in
+        self.train_photos, self.stand_in = train_photos, stand_in
         self.size, self.crop, self.on_mark, self.unmarked = size, crop, on_mark, unmarked
         self.short_side, self.cache_mb = max(short_side, size), cache_mb
         self.seed, self.eval_seed = seed, eval_seed
@@ -115,7 +118,18 @@ class PhotosModule(SplitsModule):
                     f"'{split}' (80 % train, 10 % val, 10 % test by file name); add "
                     "more photos, or data.stand_in=true for the embedded ones"
                 )
+        if split == "train" and self.train_photos is not None:
+            paths = self._drawn(paths, self.train_photos)
         photos = Photos(paths, self.short_side, self.size, self.cache_mb)
         if not len(photos):
             raise UserError(f"all {len(paths)} photos of the split '{split}' are broken")
         return photos
+
+    def _drawn(self, paths: Sequence[Path], count: int) -> list[Path]:
+        """So many of the paths; fewer are among those that more would be."""
+        if not 0 < count <= len(paths):
+            raise UserError(
+                f"data.train_photos={count}: the training split has {len(paths)} photos; use 1 to "
+                f"{len(paths)}, or null for all"
+            )
+        return random.Random(self.seed).sample(sorted(paths), len(paths))[:count]

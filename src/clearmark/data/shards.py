@@ -166,6 +166,11 @@ class ShardsModule(PhotosModule):
 
     def photos(self, split: str) -> ShardedPhotos:
         """The clean photos of a split."""
+        if self.train_photos is not None:
+            raise UserError(
+                f"data.train_photos={self.train_photos}: shards are read in their order, all of "
+                "them; pack fewer photos, or use data=folder"
+            )
         root = Path(str(self.root)).expanduser()
         return ShardedPhotos(root, split, self.short_side, self.size)
 

@@ -16,17 +16,25 @@ from torch.nn import functional as F
 from clearmark.errors import UserError
 from clearmark.models.base import MAPS, Restoration, corrected
 
+POOLING: dict[str, Callable[[], list[nn.Module]]] = {
+    "max": lambda: [nn.MaxPool2d(2)],
+    "average": lambda: [nn.AvgPool2d(2)],
+    "stride": list,
+}
+
 
 class ConvFC(nn.Module):
     """Restores a picture patch by patch; knows nothing of what lies outside a patch.
 
     Args:
         activation: builds the activation that follows each hidden layer.
-        widths: channels of the convolutions, each followed by 2x2 max pooling.
+        widths: channels of the convolutions, each followed by 2x2 pooling.
         hidden: neurons of the hidden fully connected layer.
         patch: patch side in pixels, a multiple of ``2 ** len(widths)``.
         overlap: pixels that neighbouring patches share, at most half a patch.
         mask: predict where the mark is.
+        pooling: "max", the strongest of four features, "average", or "stride": the convolution
+            itself takes every second place.
     """
 
     window: Tensor
@@ -39,8 +47,11 @@ class ConvFC(nn.Module):
         patch: int = 32,
         overlap: int = 8,
         mask: bool = True,
+        pooling: str = "max",
     ) -> None:
         super().__init__()
+        if pooling not in POOLING:
+            raise UserError(f"model.pooling={pooling} is none of {', '.join(POOLING)}")
         if not 0 <= overlap <= patch // 2:
             raise UserError(
                 f"model.overlap={overlap} does not fit model.patch={patch}; "
@@ -49,7 +60,9 @@ class ConvFC(nn.Module):
         self.patch, self.overlap, self.has_mask = patch, overlap, mask
         layers: list[nn.Module] = []
         for before, width in zip((3, *widths), widths, strict=False):
-            layers += [nn.Conv2d(before, width, 3, padding=1), activation(), nn.MaxPool2d(2)]
+            stride = 2 if pooling == "stride" else 1
+            layers += [nn.Conv2d(before, width, 3, stride, padding=1), activation()]
+            layers += POOLING[pooling]()
         features = widths[-1] * (patch // 2 ** len(widths)) ** 2
         self.layers = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(features, hidden), activation()

@@ -1,0 +1,39 @@
+"""Test each network of the study's sweep on each kind of mark, and leave results.csv here.
+
+python src/train.py experiment=generalisation
+python experiments/generalisation/matrix.py multirun/DATE/TIME
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+KINDS = ("text", "logo", "tiled", "stamp", "default")
+
+
+def main(sweep: str) -> None:
+    """The gain of every run on every kind, one a line."""
+    with (Path(sweep) / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        runs = {row["job"]: row for row in csv.DictReader(file) if not row["failed"]}
+    rows = []
+    for job, run in sorted(runs.items(), key=lambda item: int(item[0])):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [f"ckpt={Path(sweep) / job}", f"watermark={','.join(KINDS)}"]
+            words += ["data.test_samples=124", "threads=1", f"hydra.sweep.dir={folder}"]
+            subprocess.run([sys.executable, "src/evaluate.py", "-m", *words], check=True)
+            with (Path(folder) / "sweep.csv").open(newline="", encoding="utf-8") as file:
+                found = {row["watermark"]: row for row in csv.DictReader(file)}
+        for kind in KINDS:
+            gain = found[kind]["test/psnr_gain"]
+            rows.append([run["watermark"], run["seed"], kind, gain])
+    with (HERE / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["trained", "seed", "tested", "gain"], *rows])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,71 @@
+"""The studies: tables that follow from their results alone, and no number without a source."""
+
+import importlib.util
+import re
+
+import pytest
+import tiny
+
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
+
+
+def tables():
+    spec = importlib.util.spec_from_file_location("tables", tiny.ROOT / "experiments" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TABLES = tables()
+STUDIES = TABLES.studies()
+
+
+def numbers(text):
+    return {found.lstrip("+") for found in NUMBER.findall(text.replace(",", ""))}
+
+
+def readme(study):
+    return (tiny.ROOT / "experiments" / study / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_are_studies():
+    assert {path.stem for path in (tiny.ROOT / "conf" / "experiment").glob("*.yaml")} & {*STUDIES}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_table_is_what_its_results_give(study):
+    assert TABLES.page(study) == readme(study)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_was_found_stands_in_the_table(study):
+    found = readme(study).split("**Found.**")[1]
+    known = numbers(TABLES.table(tiny.ROOT / "experiments" / study / "results.csv"))
+    assert numbers(found)
+    assert numbers(found) <= known
+
+
+def test_the_readme_quotes_them_right():
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\(experiments/.*$",
+        text := (tiny.ROOT / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert {*rows} == {*STUDIES}
+    for study in rows:
+        line = next(row for row in text.splitlines() if row.startswith(f"| [`{study}`]"))
+        table = TABLES.table(tiny.ROOT / "experiments" / study / "results.csv")
+        assert numbers(line) <= numbers(table), study
+
+
+def test_a_matrix_has_a_row_for_each_training(tmp_path):
+    lines = ["trained,seed,tested,gain", "text,0,text,2", "text,1,text,4", "text,0,logo,1"]
+    lines += [
+        "text,1,logo,1",
+        *(f"logo,{seed},{on},0.5" for on in ("text", "logo") for seed in "01"),
+    ]
+    (tmp_path / "results.csv").write_text("\n".join(lines))
+    made = TABLES.table(tmp_path / "results.csv").splitlines()
+    assert made[0] == "| trained on | text | logo |"
+    assert made[2].startswith("| text | 3.00 [-9.71, 15.71] | 1.00 [1.00, 1.00] |")
+    assert len(made) == 4
