@@ -15,7 +15,7 @@ COMMANDS = sorted(
     {
         (found[1], found[2].strip())
         for page in PAGES
-        for found in re.finditer(r"python src/(\w+)\.py([^`\n(]*)", page.read_text("utf-8"))
+        for found in re.finditer(r"python src/(\w+)\.py([^`\n(#]*)", page.read_text("utf-8"))
     }
 )
 
