@@ -286,6 +286,15 @@ EXPORT = [
     ("ckpt={run} output=x data=folder data.root={empty}", "data.root={empty}", "no pictures"),
     ("ckpt={run} ouput=x", "ouput", "did you mean output?"),
 ]
+REPORT = [
+    ("", "runs is not set", "runs=..."),
+    ("runs={missing}", "runs={missing}", "folder"),
+    ("runs={empty}", "{empty}", "no finished run"),
+    ("runs={empty} output=x.txt", "output=x.txt", ".html"),
+    ("runs={empty} output={file}/x.html", "{file}", "is a file"),
+    ("runs=wandb://me/p", "runs=wandb://me/p", "output=report.html"),
+    ("run={empty}", "run", "did you mean runs?"),
+]
 PROGRAMS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -294,6 +303,7 @@ PROGRAMS = {
     "pack": PACK,
     "benchmark": BENCHMARK,
     "export": EXPORT,
+    "report": REPORT,
 }
 ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 

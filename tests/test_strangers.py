@@ -256,7 +256,7 @@ def test_yaml_in_a_run_folder_is_not_run(text, marker, tmp_path):
     (run / "results.json").write_text('{"test/psnr": 1.0}')
     (run / ".hydra" / "overrides.yaml").write_text(text.format(marker=marker))
     with pytest.raises(UserError, match=r"overrides\.yaml is not what Hydra writes") as caught:
-        runs.table(run)
+        runs.load(run)
     assert "\n" not in str(caught.value)
 
 
@@ -264,7 +264,7 @@ def test_interpolations_in_a_run_folder_are_words(marker, tmp_path):
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / "results.json").write_text('{"test/psnr": 1.0}')
     (tmp_path / "run" / ".hydra" / "overrides.yaml").write_text("- name='${oc.env:MARKER}'\n")
-    assert runs.table(tmp_path).name.tolist() == ["${oc.env:MARKER}"]
+    assert runs.load(tmp_path).name.tolist() == ["${oc.env:MARKER}"]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 Run = Mapping[str, float]  # figures of results.json
 LEVEL = 0.95
@@ -64,6 +67,38 @@ def mean(values: Sequence[float]) -> Mean:
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = error * float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
     return Mean(centre, centre - half, centre + half)
+
+
+def differing(table: pandas.DataFrame) -> list[str]:
+    """What the command lines of ``runs.load`` set differently, so that it tells runs apart."""
+    return [key for key in table.attrs["commands"] if table[key].astype(str).nunique() > 1]
+
+
+def over_seeds(table: pandas.DataFrame, figures: Sequence[str]) -> pandas.DataFrame:
+    """Runs of ``runs.load`` that differ in their seed alone, as one row with 95 % intervals.
+
+    Returns a row for each, in the order of the first run: ``seeds``, and for each figure its mean
+    and the ends of the interval, ``FIGURE_low`` and ``FIGURE_high``. The index is what was set.
+    """
+    import pandas
+
+    keys = [key for key in differing(table) if key != "seed"]
+    names = [setting(row, keys) for _, row in table.iterrows()]
+    rows = {}
+    for name, group in table.groupby(np.array(names, dtype=object), sort=False):
+        means = {figure: mean(group[figure].astype(float).to_list()) for figure in figures}
+        ends = {
+            f"{figure}{end}": value
+            for figure, found in means.items()
+            for end, value in zip(("", "_low", "_high"), found, strict=True)
+        }
+        rows[name] = {"seeds": len(group)} | ends
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def setting(run: pandas.Series, keys: Sequence[str]) -> str:
+    """What a run set of these keys, as it is typed."""
+    return " ".join(f"{key}={run[key]}" for key in keys if run.notna()[key]) or "default"
 
 
 class Sweep(NamedTuple):

@@ -10,21 +10,18 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from clearmark import disk, mistyped, released
 from clearmark.config import build_network
 from clearmark.errors import UserError
-from clearmark.sweeps import OVERRIDES, RESULTS, read_overrides
-
-if TYPE_CHECKING:
-    import pandas
+from clearmark.finished import load as load
+from clearmark.sweeps import OVERRIDES, RESULTS
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
@@ -78,33 +75,6 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bo
         (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
         print(f"left out {files}, listed in {folder / 'broken_photos.tsv'}")
-
-
-def table(folder: str | Path) -> pandas.DataFrame:
-    """All finished runs below a folder, one a row; the index is the run's folder.
-
-    Columns: what the runs' command lines set, empty where a run kept the default; their names are
-    in ``attrs["commands"]`` as well. Then the figures of ``results.json``.
-
-    Raises:
-        UserError: there is no finished run.
-    """
-    import pandas
-
-    commands, figures = {}, {}
-    for path in sorted(Path(folder).rglob("results.json")):
-        run = str(path.parent)
-        parsed = OverridesParser.create().parse_overrides(read_overrides(path.parent))
-        commands[run] = {override.key_or_group: override.value() for override in parsed}
-        figures[run] = json.loads(path.read_text(encoding="utf-8"))
-    if not figures:
-        raise UserError(f"{folder} holds no finished run (no results.json)")
-    typed, measured = (
-        pandas.DataFrame.from_dict(rows, orient="index") for rows in (commands, figures)
-    )
-    joined = pandas.concat([typed, measured], axis=1).rename_axis("run")
-    joined.attrs["commands"] = list(typed)
-    return joined
 
 
 def checkpoint_of(ckpt: str | Path, key: str = "ckpt") -> Path:
