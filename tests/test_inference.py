@@ -1,13 +1,22 @@
 """Pictures of any size, whole or in tiles."""
 
+import os
+import subprocess
+import sys
+from functools import partial
+
+import cv2
 import numpy as np
 import pytest
 import torch
+from tiny import NARROW, ROOT, config
 from torch import nn
 from torch.nn import functional as F
 
-from clearmark.inference import _tiles, restore
-from clearmark.models.base import Restoration
+from clearmark import load
+from clearmark.config import create
+from clearmark.inference import restore
+from clearmark.models.base import Restoration, gated
 from clearmark.runs import load_network
 
 
@@ -68,10 +77,103 @@ def test_values_beyond_the_range_are_cut():
     assert {0, 255} <= set(restored.flatten().tolist())
 
 
-@pytest.mark.parametrize("length", [1, 63, 128, 129, 160, 1000, 4097])
-def test_the_weights_of_tiles_sum_to_one(length):
-    total = torch.zeros(length)
-    for start, end, weights in _tiles(length, 128, 64):
-        assert end - start <= 128
-        total[start:end] += weights
-    torch.testing.assert_close(total, torch.ones(length))
+def noisy(name):
+    """A network whose every layer says something, as after training."""
+    torch.manual_seed(0)
+    network = create(config(f"model={name}", *NARROW[name]).model).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return network
+
+
+NETWORKS = {
+    "conv_fc": partial(noisy, "conv_fc"),
+    "resnet": partial(noisy, "resnet"),
+    "unet": lambda: load("unet", "cpu").network,
+    "unblend": lambda: load("unblend", "cpu").network,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("size", [(610, 500), (150, 801)])
+def test_networks_give_in_tiles_what_they_give_of_the_whole(name, size):
+    """Night on the left, noon on the right, a mark on the right: no tile looks like the whole."""
+    network = NETWORKS[name]()
+    coarse = cv2.resize(picture(12, 12), size[::-1], interpolation=cv2.INTER_CUBIC)
+    image = np.rint(coarse * np.linspace(0.1, 1, size[1])[:, None]).astype(np.uint8)
+    where = (size[1] - 260, 110)
+    cv2.putText(image, "MARKED", where, cv2.FONT_HERSHEY_SIMPLEX, 2, (220, 220, 220), 4)
+    whole, mask = restore(network, image)
+    tiled, tiled_mask = restore(network, image, whole=0, tile=448, overlap=256)
+    assert np.abs(whole.astype(int) - image).max() > 10
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    np.testing.assert_allclose(mask, tiled_mask, atol=2e-3)
+
+
+class Sure(nn.Module):
+    """Corrects by half, and sees a mark where a pixel is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, marked):
+        return gated(marked, -self.share * marked, 20 * (marked[:, :1] - 0.6))
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_the_surest_place_counts_wherever_it_lies(turn):
+    image = np.full((300, 200, 3), 150, np.uint8)
+    image[:, :50] = 40
+    image[-20:, -20:] = 250
+    image = np.rot90(image, turn)
+    whole, _ = restore(Sure(), image)
+    shown = []
+
+    def watch(tiles):
+        shown.append(len(tiles))
+        return tiles
+
+    tiled, _ = restore(Sure(), image, 0, 128, 64, watch=watch)
+    assert np.abs(whole.astype(int) - image).max() > 50
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    assert sum(shown) <= 2 * shown[0]
+
+
+def test_the_mask_is_made_only_if_it_is_wanted():
+    for whole in (10**6, 0):
+        assert restore(Blur(0.5), picture(150, 90), whole, 64, 16, with_mask=False)[1] is None
+
+
+PEAK = """
+import numpy as np, torch
+from torch import nn
+from clearmark.inference import restore
+from clearmark.models.base import Restoration
+
+class Dark(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, marked):
+        return Restoration(marked * self.share, marked[:, :1])
+
+for height, width in [(500, 500), (1000, 1000), (12000, 400), (400, 12000)]:
+    restore(Dark(), np.full((height, width, 3), 100, np.uint8), 0, 256, 64, with_mask=False)
+    peak = next(line for line in open("/proc/self/status") if "VmHWM" in line)
+    print(int(peak.split()[1]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_grows_by_the_pixels_alone():
+    """Three bytes of a pixel come in and three go out; a float copy would be twelve more."""
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], env=there, capture_output=True, text=True, check=True
+    )
+    _, before, tall, wide = map(int, done.stdout.split())
+    assert tall - before < 1.3 * 6 * 12000 * 400
+    assert wide - before < 1.3 * 6 * 12000 * 400

@@ -5,12 +5,14 @@ import sys
 
 import cv2
 import numpy as np
+import struct
+
 import pytest
 from conftest import ROOT
 from PIL import ExifTags, Image, ImageCms
 
 import predict
-from clearmark import cli, metadata, pictures
+from clearmark import cli, jobs, metadata, pictures
 from clearmark.errors import UserError
 from clearmark.inference import restore
 from clearmark.runs import load_network
@@ -83,8 +85,9 @@ def test_without_an_output_it_goes_beside_the_input(source, target, run, photos,
     new = [name for name in names(tmp_path) if name not in before]
     inside = [target] if "." in target else [f"{target}/{n}" for n in names(tmp_path / source)]
     assert new == sorted(inside)
-    with pytest.raises(UserError, match="exists; add overwrite=true"):
-        run(f"{tmp_path}/{source}", None)
+    if "." in target:
+        with pytest.raises(UserError, match="exists; add overwrite=true"):
+            run(f"{tmp_path}/{source}", None)
     run(f"{tmp_path}/{source}", None, "overwrite=true", "save_mask=true")
 
 
@@ -95,10 +98,12 @@ def test_the_folder_one_stands_in_goes_beside_itself(run, photos, tmp_path, monk
 
 
 def test_a_kind_that_cannot_be_written_becomes_a_png(photos):
-    assert predict._beside(photos / "a.sr").name == "a_restored.sr"  # OpenCV writes it
-    assert predict._beside(photos / "a.xyz").name == "a_restored.png"
+    for name in ("a.sr", "a.xyz"):
+        (photos / name).touch()
+    assert jobs._beside(photos / "a.sr").name == "a_restored.sr"  # OpenCV writes it
+    assert jobs._beside(photos / "a.xyz").name == "a_restored.png"
     with pytest.raises(UserError, match="add output="):
-        predict._beside(photos / "/")
+        jobs._beside(photos / "/")
 
 
 def test_broken_files_are_named_and_the_rest_is_done(run, photos, tmp_path):
@@ -189,8 +194,107 @@ def test_the_command(photos, tmp_path, run_folder):
     # Nothing but the results: no logs, no folders of Hydra's.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in put", "o (1)"]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert again.stderr.strip().splitlines()[-1].startswith("error: output=")
+    assert again.returncode == 1
+    assert "restored 0 of 4, 3 were there already (overwrite=true replaces them)" in again.stdout
+    assert "bad.jpg: not a picture" in again.stderr
+
+
+# Many files
+
+
+def mixed(folder, count):
+    """So many pictures of every kind that people have, small, and of odd sizes."""
+    generator, paths = np.random.default_rng(0), []
+    for number in range(count):
+        pixels = generator.integers(0, 256, (1 + number % 37, 1 + number % 23, 4), np.uint8)
+        kind = number % 10
+        suffix = [".jpg", ".png", ".webp", ".tif", ".tif", ".jpg", ".png", ".jpg", ".jpeg", ".bmp"]
+        path = folder / f"album {number % 3}" / f"{number:03}{suffix[kind]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(path)
+        if kind == 4:
+            cv2.imwrite(str(path), pixels[..., :3].astype(np.uint16) * 257)
+        elif kind == 7:
+            turned = Image.Exif()
+            turned[metadata.ORIENTATION] = 1 + number // 10 % 8
+            Image.fromarray(pixels[..., :3]).save(path, exif=turned)
+        else:
+            mode = {5: "L", 6: "RGBA", 8: "CMYK"}.get(kind, "RGB")
+            Image.fromarray(pixels, "RGBA").convert(mode).save(path)
+    return paths
+
+
+def spoiled(path, how):
+    content = path.read_bytes()
+    kinds = [b"", b"no picture", content[: len(content) // 2], content[:20], bytes(len(content))]
+    path.write_bytes(kinds[how % len(kinds)])
+
+
+def test_two_hundred_pictures_ten_of_them_broken(run, tmp_path, capsys):
+    paths = mixed(tmp_path / "in", 200)
+    for how, path in enumerate(paths[3::20]):
+        spoiled(path, how)
+    broken = run(tmp_path / "in", tmp_path / "out")
+    assert set(broken) == set(paths[3::20])
+    assert all(len(reason.splitlines()) == 1 for reason in broken.values())
+    made = {path.name: path for path in (tmp_path / "out").rglob("*.*")}
+    assert made.keys() == {path.name for path in paths} - {path.name for path in broken}
+    for path in set(paths) - set(broken):
+        given, restored = pictures.read(path), pictures.read(made[path.name])
+        assert restored.pixels.shape == given.pixels.shape
+        assert restored.pixels.dtype == given.pixels.dtype
+        assert (restored.alpha is None) == (given.alpha is None)
+    assert "restored 190 of 200: " in capsys.readouterr().out
+    times = {path: path.stat().st_mtime_ns for path in made.values()}
+    for missing in (paths[0], paths[117]):
+        made[missing.name].unlink()
+    assert run(tmp_path / "in", tmp_path / "out") == broken
+    assert "restored 2 of 200, 188 were there already (" in capsys.readouterr().out
+    again = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
+    assert sorted(path.name for path in again) == [paths[0].name, paths[117].name]
+
+
+def test_what_stands_beside_a_result_is_made_later(run, photos, tmp_path):
+    run(photos, tmp_path / "out")
+    (tmp_path / "out" / "one.jpg").write_text("mine")
+    run(photos, tmp_path / "out", "save_mask=true")
+    assert (tmp_path / "out" / "one.jpg").read_text() == "mine"
+    assert (tmp_path / "out" / "one_mask.png").exists()
+    run(photos, tmp_path / "out", "save_mask=true", "overwrite=true")
+    assert (tmp_path / "out" / "one.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("in put/*.jpg", ["one.jpg"]),
+        ("in put/**/*.*", ["my trip/a = b, (1).png", "my trip/deep/zwei.webp", "one.jpg"]),
+        ("in put/*/*[)].p?g", ["my trip/a = b, (1).png"]),
+        ("*/my trip/*", ["in put/my trip/a = b, (1).png"]),
+    ],
+)
+def test_a_pattern(pattern, found, run, photos, tmp_path):
+    (photos / "notes.txt").touch()
+    run(tmp_path / pattern, tmp_path / "out")
+    assert names(tmp_path / "out") == found
+
+
+def test_a_pattern_goes_beside_its_folder(run, photos, tmp_path, monkeypatch):
+    run(tmp_path / "in put/*.jpg", None)
+    assert names(tmp_path / "in put_restored") == ["one.jpg"]
+    monkeypatch.chdir(photos)
+    run("*.jpg", None)
+    run("*.jpg", None, "save_mask=true")
+    assert names(tmp_path / "in put_restored") == ["one.jpg", "one_mask.png"]
+    with pytest.raises(UserError, match="matches no pictures"):
+        run("*.jpeg", None)
+
+
+def test_a_name_with_the_signs_of_a_pattern_is_a_name(run, photos, tmp_path):
+    (photos / "one[1].jpg").write_bytes((photos / "one.jpg").read_bytes())
+    run(photos / "one[1].jpg", tmp_path / "out.png")
+    run(photos, tmp_path / "out")
+    assert len(names(tmp_path / "out")) == 4
 
 
 # What is asked for besides, and what a file says beside its pixels
@@ -296,11 +400,16 @@ def test_a_profile_of_greys_is_left_behind(tmp_path):
 
 
 def test_no_thumbnail_shows_what_was_there(run, tmp_path):
-    exif = telling()
-    exif.get_ifd(ExifTags.IFD.IFD1)[0x0103] = 6
+    # Two directories of one entry each: whose it is, and that there is a thumbnail.
+    author = struct.pack("<HHHI4sI", 1, 0x8298, 2, 4, b"me\0\0", 26)
+    thumbnail = struct.pack("<HHHIHHI", 1, 0x0103, 3, 1, 6, 0, 0)
+    exif = b"Exif\0\0" + struct.pack("<2sHI", b"II", 42, 8) + author + thumbnail
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert dict(image.getexif().get_ifd(ExifTags.IFD.IFD1)) == {0x0103: 6}
     run(tmp_path / "a.jpg", tmp_path / "b.jpg")
     with Image.open(tmp_path / "b.jpg") as image:
+        assert image.getexif()[0x8298] == "me"
         assert not image.getexif().get_ifd(ExifTags.IFD.IFD1)
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from clearmark import cli, config
-from clearmark.inference import _tiles, restore
+from clearmark.inference import _spans, restore
 from clearmark.metrics import ON_MARK, PSNR_CEILING, RemovalMetrics, per_image
 from clearmark.models.base import Restoration
 
@@ -60,7 +60,7 @@ def test_tiles_of_any_size_give_exactly_the_whole(height, width, cut, kind, scal
     tiled, mask = restore(network, image, 0, tile, overlap)
     unit = image[..., ::-1] / high if turned else image / high
     exact = (unit * scale).clip(0, 1) * high
-    # Half a level is rounded, and the weights of two tiles sum to one up to float32's rounding.
+    # Half a level is rounded.
     assert tiled.dtype == kind
     assert np.abs(tiled - exact).max() <= 0.5 + high * 1e-6
     if scale == 1:
@@ -70,15 +70,17 @@ def test_tiles_of_any_size_give_exactly_the_whole(height, width, cut, kind, scal
 
 
 @given(st.integers(1, 500), tilings())
-def test_weights_sum_to_one_and_are_shares(length, cut):
+def test_each_pixel_is_kept_once_with_what_lies_around_it(length, cut):
     tile, overlap = cut
-    total = np.zeros(length)
-    for start, end, weights in _tiles(length, tile, overlap):
-        assert 0 <= start < end <= length
-        assert end - start <= tile
-        assert 0 <= weights.min() <= weights.max() <= 1
-        total[start:end] += weights.double().numpy()
-    np.testing.assert_allclose(total, 1, atol=1e-6)
+    kept = []
+    for span in _spans(length, tile, overlap):
+        assert 0 <= span.start <= span.first < span.last <= span.end <= length
+        assert span.end - span.start <= tile
+        assert span.start == 0 or span.first - span.start == overlap // 2
+        assert span.end == length or span.end - span.last == overlap - overlap // 2
+        assert np.array_equal(np.arange(length)[span.shown][span.inside()], range(*span[2:]))
+        kept += range(length)[span.kept]
+    assert kept == list(range(length))
 
 
 H, W = 7, 6

@@ -6,12 +6,12 @@ opened: Pillow would hand some others to programs that run what is in them.
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -110,6 +110,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
     if mode == "CMYK":
         losses += ("CMYK became RGB without its colour profile",)
     if deep:
+        image.close()  # what it holds has been asked for, and may be large
         pixels = _deep(path)
         if image.format == "TIFF":
             turn = 1  # OpenCV has turned it
@@ -118,13 +119,29 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
             f"{mode} pixels have no defined range; save it with 8 or 16 bits a channel"
         )
     else:
-        clear = image.has_transparency_data
-        pixels = np.array(image.convert("RGBA" if clear else "RGB"))
+        pixels = _shallow(image)
         if image.format == "TIFF":
             turn = 1  # Pillow has
+        image.close()
     pixels = np.ascontiguousarray(_upright(pixels, turn))
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, beside, losses)
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture in bands of two megapixels: what is made of them takes little."""
+    rows = max(1, 2_000_000 // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _shallow(image: Image.Image) -> np.ndarray:
+    """(H, W, 3 or 4) uint8."""
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    pixels = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for rows in bands(image.height, image.width):
+        band = image.crop((0, rows.start, image.width, rows.stop))
+        pixels[rows] = np.asarray(band.convert(mode))
+    return pixels
 
 
 def _bits(path: Path, image: Image.Image) -> int:
@@ -191,8 +208,11 @@ def fitting(picture: Picture, suffix: str) -> Picture:
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """The nearest uint8 values of uint16 ones."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    """The nearest uint8 values of uint16 ones (H, W) or (H, W, C)."""
+    nearest = np.empty(values.shape, np.uint8)
+    for rows in bands(*values.shape[:2]):
+        nearest[rows] = (values[rows].astype(np.uint32) + 128) // 257
+    return nearest
 
 
 def limited(
@@ -210,18 +230,28 @@ def limited(
     if where.shape != pixels.shape:
         sizes = [f"{found.shape[1]}x{found.shape[0]}" for found in (where, pixels)]
         raise PictureError(f"mask={hint} is {sizes[0]}, the picture {sizes[1]}")
-    share = where / np.iinfo(where.dtype).max
-    mixed: np.ndarray = np.rint(pixels + share * (restored.astype(float) - pixels))
-    return mixed.astype(pixels.dtype)
+    mixed, most = np.empty_like(pixels), np.iinfo(where.dtype).max
+    for rows in bands(*pixels.shape[:2]):
+        share, change = where[rows] / most, restored[rows].astype(float) - pixels[rows]
+        mixed[rows] = np.rint(pixels[rows] + share * change)
+    return mixed
+
+
+def of_mask(mask: np.ndarray) -> Picture:
+    """A mask (H, W) in [0, 1] as a grey picture in 8 bits, white for sure of a mark."""
+    grey = np.empty(mask.shape, np.uint8)
+    for rows in bands(*mask.shape):
+        grey[rows] = np.rint(mask[rows] * 255)
+    return Picture(grey)
 
 
 def side_by_side(pixels: np.ndarray, restored: np.ndarray, mask: np.ndarray | None) -> Picture:
-    """Before, after and, if there is one, the mask (H, W) in [0, 1], in 8 bits."""
+    """Before, after and, if there is one, the mask (H, W) in 8 bits."""
     parts = [pixels, restored]
     if pixels.dtype == np.uint16:
         parts = [eight_bits(part) for part in parts]
     if mask is not None:
-        parts.append(np.repeat((mask * 255).round().astype(np.uint8)[..., None], 3, 2))
+        parts.append(np.repeat(mask[..., None], 3, 2))
     return Picture(np.hstack(parts))
 
 
@@ -248,12 +278,11 @@ def write(path: Path, picture: Picture, quality: int = 95) -> None:
     encode = _by_opencv if picture.pixels.dtype == np.uint16 else _by_pillow
     if kind not in metadata.KEPT:
         encode = _by_opencv
-    data = encode(picture, kind, quality)
-    with disk.whole(path) as beside:
-        beside.write_bytes(data)
+    with disk.whole(path) as beside, beside.open("w+b") as file:
+        encode(picture, kind, quality, file)
 
 
-def _by_pillow(picture: Picture, kind: str, quality: int) -> bytes:
+def _by_pillow(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> None:
     rgba = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
     how: dict[str, Any] = {"quality": quality}
     if kind in (".tif", ".tiff"):
@@ -262,16 +291,14 @@ def _by_pillow(picture: Picture, kind: str, quality: int) -> bytes:
         how = {"compress_level": 3}  # 6 takes thrice as long for some hundredths of the size
     elif kind == ".webp":
         how["lossless"] = quality == 100
-    file = io.BytesIO()
     name = Image.registered_extensions()[kind]
     try:
         Image.fromarray(rgba).save(file, name, **how, **metadata.options(picture.metadata))
     except ValueError as error:  # more pixels a side than that kind can have
         raise OSError(f"this picture cannot be written as {kind}: {error}") from error
-    return file.getvalue()
 
 
-def _by_opencv(picture: Picture, kind: str, quality: int) -> bytes:
+def _by_opencv(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> None:
     """Of 16 bits, and kinds that Pillow or metadata do not know."""
     pixels, beside = picture.pixels, picture.metadata
     if pixels.ndim == 3:
@@ -290,4 +317,4 @@ def _by_opencv(picture: Picture, kind: str, quality: int) -> bytes:
         raise OSError(f"pictures of the kind {kind} cannot be written") from error
     if not done:
         raise OSError(f"this picture cannot be written as {kind}")
-    return bytes(data)
+    file.write(data.data)

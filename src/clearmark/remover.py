@@ -52,7 +52,7 @@ class Remover:
                 "RGB or (H, W, 4) RGBA, uint8 or uint16"
             )
         restored = image.copy()
-        restored[..., :3] = self.restore(image[..., :3])[0]
+        restored[..., :3] = self.restore(image[..., :3], with_mask=False)[0]
         return restored
 
     def mask(self, image: np.ndarray) -> np.ndarray | None:
@@ -62,9 +62,11 @@ class Remover:
         """
         return self.restore(image)[1]
 
-    def restore(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def restore(
+        self, image: np.ndarray, with_mask: bool = True, watch: inference.Watch | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The restored picture and the mask of (H, W, 3), as ``inference.restore`` gives them."""
-        return inference.restore(self.network, image)
+        return inference.restore(self.network, image, with_mask=with_mask, watch=watch)
 
     @torch.inference_mode()
     def _tensor(self, image: Tensor) -> Tensor:

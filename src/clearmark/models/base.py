@@ -20,16 +20,40 @@ class Restoration(NamedTuple):
     mask_logits: (B, 1, H, W), above 0 where the network sees a mark; None if it predicts no mask.
     filled: (B, 3, H, W), the picture corrected at every pixel, whatever the mask says; None if it
         is the image itself.
+    floor: probability of a mark up to which a pixel stays as it is.
     """
 
     image: Tensor
     mask_logits: Tensor | None = None
     filled: Tensor | None = None
+    floor: float = 0.0
 
     @property
     def mask(self) -> Tensor | None:
         """The probability of a mark per pixel, (B, 1, H, W) in [0, 1], or None."""
         return None if self.mask_logits is None else torch.sigmoid(self.mask_logits)
+
+
+class SeesWhole(nn.Module):
+    """A network that asks something of the picture as a whole.
+
+    A picture that comes in tiles is surveyed first; what that gives, ``pooled`` over all tiles, is
+    the overview that ``forward(marked, overview)`` then takes with each of them.
+
+    multiple: side in pixels of what a place of the survey stands for.
+    """
+
+    multiple: int
+
+    def survey(self, marked: Tensor) -> Tensor:
+        """(B, C, H / multiple, W / multiple), rounded up, of (B, 3, H, W)."""
+        raise NotImplementedError
+
+
+def pooled(survey: Tensor) -> Tensor:
+    """Mean and maximum over all places: (B, 2C, 1, 1) of (B, C, H, W)."""
+    mean, peak = survey.mean((2, 3), keepdim=True), survey.amax((2, 3), keepdim=True)
+    return torch.cat([mean, peak], 1)
 
 
 MAPS = 4
@@ -77,13 +101,25 @@ def gated(
     filled = marked + correction
     if mask_logits is None:
         return Restoration(filled)
-    mask = torch.sigmoid(mask_logits)
-    if floor:
-        mask = F.relu(mask - floor) / (1 - floor)
+    mask = trusted(torch.sigmoid(mask_logits), floor)
+    image = torch.addcmul(marked, sureness(mask).square() * strength(mask), correction)
+    return Restoration(image, mask_logits, filled, floor)
+
+
+def trusted(mask: Tensor, floor: float) -> Tensor:
+    """The mask of ``gated``: 0 up to the floor, and from there to 1 as before."""
+    return F.relu(mask - floor) / (1 - floor) if floor else mask
+
+
+def sureness(mask: Tensor) -> Tensor:
+    """How sure a mask (B, 1, H, W) is of a mark: (B, 1, 1, 1), its highest mean over a patch."""
     patch = (min(PATCH, mask.shape[-2]), min(PATCH, mask.shape[-1]))
-    sure = F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
-    image = torch.addcmul(marked, sure.square() * mask.pow(1.5), correction)
-    return Restoration(image, mask_logits, filled)
+    return F.avg_pool2d(mask, patch).amax((2, 3), keepdim=True)
+
+
+def strength(mask: Tensor) -> Tensor:
+    """Which share of the correction a pixel gets if the picture is sure of a mark."""
+    return mask.pow(1.5)
 
 
 class Correction(nn.Module):

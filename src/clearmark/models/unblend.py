@@ -49,11 +49,11 @@ class Unblend(Body):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, marked: Tensor) -> Restoration:
-        """Restore (B, 3, H, W)."""
+    def forward(self, marked: Tensor, overview: Tensor | None = None) -> Restoration:
+        """Restore (B, 3, H, W); a tile with the overview of its picture (see ``SeesWhole``)."""
         height, width = marked.shape[-2:]
         picture = grow(marked, self.multiple)
-        features = self.features(picture)
+        features = self.features(picture, overview)
         mask, fill = (F.pixel_shuffle(x(features), self.scale) for x in (self.mask, self.fill))
         cells = self.unmix(features)
         maps = F.interpolate(cells, scale_factor=float(self.scale), mode="bilinear")

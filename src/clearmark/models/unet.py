@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearmark.models.base import Correction, Restoration, grow
+from clearmark.models.base import Correction, Restoration, SeesWhole, grow, pooled
 from clearmark.models.resnet import Block
 
 
-class Body(nn.Module):
+class Body(SeesWhole):
     """From a picture to features at a fraction of its resolution, having seen it at all scales.
 
     Args:
@@ -56,18 +56,27 @@ class Body(nn.Module):
             for (_, fine), count in zip(coarse_to_fine, counts, strict=False)
         )
 
-    def features(self, picture: Tensor) -> Tensor:
+    def survey(self, marked: Tensor) -> Tensor:
+        """What the context is pooled from (see ``base.SeesWhole``)."""
+        return self._encoded(grow(marked, self.multiple))[-1]
+
+    def features(self, picture: Tensor, overview: Tensor | None = None) -> Tensor:
         """(B, widths[0], H / scale, W / scale) of (B, 3, H, W), H and W multiples of `multiple`."""
-        features = F.pixel_unshuffle(picture - 0.5, self.scale)
-        skips = []
-        for depth, encoder in enumerate(self.encoders):
-            features = encoder(F.max_pool2d(features, 2) if depth else features)
-            skips.append(features)
-        features = self.context(skips.pop())
+        skips = self._encoded(picture)
+        features = self.context(skips.pop(), overview)
         for narrow, decoder in zip(self.narrow, self.decoders, strict=True):
             wider = F.interpolate(narrow(features), scale_factor=2.0, mode="nearest")
             features = decoder(wider + skips.pop())
         return features
+
+    def _encoded(self, picture: Tensor) -> list[Tensor]:
+        """Features of every level, from fine to coarse."""
+        features = F.pixel_unshuffle(picture - 0.5, self.scale)
+        levels = []
+        for depth, encoder in enumerate(self.encoders):
+            features = encoder(F.max_pool2d(features, 2) if depth else features)
+            levels.append(features)
+        return levels
 
 
 class UNet(Body):
@@ -90,9 +99,9 @@ class UNet(Body):
         super().__init__(activation, widths, blocks, finest, scale)
         self.correction = Correction(widths[0], scale, mask)
 
-    def forward(self, marked: Tensor) -> Restoration:
-        """Restore (B, 3, H, W)."""
-        return self.correction(self.features(grow(marked, self.multiple)), marked)
+    def forward(self, marked: Tensor, overview: Tensor | None = None) -> Restoration:
+        """Restore (B, 3, H, W); a tile with the overview of its picture (see ``SeesWhole``)."""
+        return self.correction(self.features(grow(marked, self.multiple), overview), marked)
 
 
 class Context(nn.Module):
@@ -104,7 +113,5 @@ class Context(nn.Module):
         nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), nn.ReLU(), last)
 
-    def forward(self, features: Tensor) -> Tensor:
-        mean = features.mean((2, 3), keepdim=True)
-        peak = features.amax((2, 3), keepdim=True)
-        return features + self.layers(cat([mean, peak], 1))
+    def forward(self, features: Tensor, overview: Tensor | None = None) -> Tensor:
+        return features + self.layers(pooled(features) if overview is None else overview)
