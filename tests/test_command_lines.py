@@ -295,6 +295,12 @@ REPORT = [
     ("runs=wandb://me/p", "runs=wandb://me/p", "output=report.html"),
     ("run={empty}", "run", "did you mean runs?"),
 ]
+ROBUSTNESS = [
+    ("", "mark is not set", "mark=..."),
+    ("mark=Jane opacitys=[.1]", "opacitys", "did you mean opacities?"),
+    ("mark={missing}.png", "does not exist", "text"),
+    ("mark=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),
+]
 PROGRAMS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -304,6 +310,7 @@ PROGRAMS = {
     "benchmark": BENCHMARK,
     "export": EXPORT,
     "report": REPORT,
+    "robustness": ROBUSTNESS,
 }
 ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 

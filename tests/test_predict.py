@@ -1,12 +1,11 @@
 """Prediction on the user's own files: names, refusals, broken files."""
 
+import struct
 import subprocess
 import sys
 
 import cv2
 import numpy as np
-import struct
-
 import pytest
 from conftest import ROOT
 from PIL import ExifTags, Image, ImageCms
@@ -401,7 +400,7 @@ def test_a_profile_of_greys_is_left_behind(tmp_path):
 
 def test_no_thumbnail_shows_what_was_there(run, tmp_path):
     # Two directories of one entry each: whose it is, and that there is a thumbnail.
-    author = struct.pack("<HHHI4sI", 1, 0x8298, 2, 4, b"me\0\0", 26)
+    author = struct.pack("<HHHI4sI", 1, 0x8298, 2, 3, b"me\0\0", 26)
     thumbnail = struct.pack("<HHHIHHI", 1, 0x0103, 3, 1, 6, 0, 0)
     exif = b"Exif\0\0" + struct.pack("<2sHI", b"II", 42, 8) + author + thumbnail
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
