@@ -80,9 +80,10 @@ def export(cfg: DictConfig) -> Parity:
 
 def report(output: Path, parity: Parity, samples: list[dict[str, np.ndarray]]) -> None:
     """Print the size of what was written, and how far it is from the network."""
-    files = [output] if output.is_file() else sorted(output.iterdir())
+    files = [output] if output.is_file() else sorted(filter(Path.is_file, output.rglob("*")))
     size = sum(file.stat().st_size for file in files)
-    inside = "" if output.is_file() else f" in {', '.join(file.name for file in files)}"
+    names = ", ".join(file.relative_to(output).as_posix() for file in files)
+    inside = "" if output.is_file() else f" in {names}"
     height, width = samples[0]["marked"].shape[:2]
     ours, theirs = parity.milliseconds
     print(

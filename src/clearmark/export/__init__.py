@@ -5,6 +5,22 @@ gives back what maps marked (B, 3, H, W) to an answer with ``image`` and ``mask`
 with the network.
 """
 
-from clearmark.export import onnx, safetensors, torch_export
+from clearmark.export import (
+    caffe,
+    keras,
+    litert,
+    onnx,
+    safetensors,
+    tensorflow,
+    torch_export,
+)
 
-FORMATS = {"safetensors": safetensors, "onnx": onnx, "torch": torch_export}
+FORMATS = {
+    "safetensors": safetensors,
+    "onnx": onnx,
+    "torch": torch_export,
+    "keras": keras,
+    "tensorflow": tensorflow,
+    "litert": litert,
+    "caffe": caffe,
+}
