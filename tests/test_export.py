@@ -162,3 +162,23 @@ def test_networks_are_left_in_their_own_precision(tmp_path):
 def tiny_unet():
     activation = {"_target_": "torch.nn.ReLU", "_partial_": True}
     return {"_target_": "clearmark.models.UNet", "activation": activation}
+
+
+@pytest.mark.slow
+def test_eight_bits_restore_nearly_the_same(composed, tmp_path):
+    import onnx as library
+
+    output = tmp_path / "net.onnx"
+    typed = cli.quote_paths([f"output={output}"], export.PATHS)
+    parity = export.export(composed("export", "ckpt=unet", "format=onnx_int8", *typed))
+    assert 30 < parity.psnr < 60
+    assert output.stat().st_size < 1e6  # of 2.9 MB
+    nodes = library.load(str(output)).graph.node
+    quantised = {
+        name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    layers = [node for node in nodes if node.op_type == "Conv"]
+    assert layers
+    assert all({*node.input[:2]} <= quantised for node in layers)
+    restored = FORMATS["onnx_int8"].load(output)(torch.rand(2, 3, 45, 70))
+    assert restored.image.shape == (2, 3, 45, 70)

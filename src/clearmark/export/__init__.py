@@ -10,6 +10,7 @@ from clearmark.export import (
     keras,
     litert,
     onnx,
+    onnx_int8,
     safetensors,
     tensorflow,
     torch_export,
@@ -18,6 +19,7 @@ from clearmark.export import (
 FORMATS = {
     "safetensors": safetensors,
     "onnx": onnx,
+    "onnx_int8": onnx_int8,
     "torch": torch_export,
     "keras": keras,
     "tensorflow": tensorflow,
