@@ -83,6 +83,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
             sys.exit()  # the first process says it
         leave(stop, callbacks["last"], folder)
     figures = {**tested} | results.cost(module.network) | pace
+    if (score := callbacks["checkpoint"].best_model_score) is not None:
+        figures[callbacks["checkpoint"].monitor] = float(score)
     figures["wall_seconds"] = time.perf_counter() - began + before
     if trainer.is_global_zero:
         new = "photos" if OmegaConf.select(cfg, "watermark.mark") else "photos and marks"

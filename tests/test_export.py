@@ -174,9 +174,8 @@ def test_eight_bits_restore_nearly_the_same(composed, tmp_path):
     assert 30 < parity.psnr < 60
     assert output.stat().st_size < 1e6  # of 2.9 MB
     nodes = library.load(str(output)).graph.node
-    quantised = {
-        name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output
-    }
+    wide = [node for node in nodes if node.op_type == "DequantizeLinear"]
+    quantised = {name for node in wide for name in node.output}
     layers = [node for node in nodes if node.op_type == "Conv"]
     assert layers
     assert all({*node.input[:2]} <= quantised for node in layers)

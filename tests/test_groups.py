@@ -214,6 +214,8 @@ GROUPS = (
     "logger",
     "callbacks",
     "precision",
+    "launcher",
+    "sweeper",
 )
 OTHERS = ("activation", "loss", "optimizer", "scheduler")
 ROOTED = ("folder", "shards", "clwd", "lvw", "logo", "ilaw", "prwd", "pairs")

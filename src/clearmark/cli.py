@@ -17,7 +17,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clearmark import mistyped, ranks, sweeps
+from clearmark import launchers, mistyped, ranks, sweeps
 from clearmark.errors import UserError
 
 # How long a thread of torch on a CPU that has nothing to do stays awake, before torch is imported.
@@ -38,20 +38,24 @@ def run(main: Callable[[], Any]) -> None:
     if ranks.rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the first process says it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # and ends the others
+    launchers.register_resolvers()
     sys.argv = quote_digits(sys.argv, mistyped.groups())
     os.environ[FULL] = "1"  # or Hydra prints its errors itself, over many lines
-    failed, line = None, None
+    failed, line, status = None, None, WRONG
     try:
         mistyped.refuse_options(sys.argv[1:])
         main()
     except Exception as error:
         failed, line = error, _line(error)
+    except KeyboardInterrupt as stop:  # of a launcher: a job's own has been told
+        status = stop.args[0] if stop.args else INTERRUPTED
+        line = "stopped; the same command with resume=auto and the sweep's folder goes on"
     finally:
         line = sweeps.report() or line
     if failed is not None and (line is None or TRACEBACK):
         raise failed
     if line is not None:
-        _leave(line, WRONG)
+        _leave(line, status)
 
 
 # What libraries say of their own insides, or of what is so on purpose here.

@@ -16,7 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from clearmark import ranks
+from clearmark import launchers, ranks
 from clearmark.errors import UserError
 from clearmark.limits import check_numbers
 from clearmark.losses import MaskLoss
@@ -36,7 +36,8 @@ def register_resolvers() -> None:
     ``${has_momentum:optimizer}``: whether its config has a momentum or a first beta above 0.
     ``${fused:precision}``: whether an optimizer that can may update all weights in one kernel; at
     precision=16 the trainer has to clip the gradients in between.
-    ``${cores:most}``: the CPU cores that this process may use, at most that many.
+
+    And what ``clearmark.launchers`` knows.
     """
 
     def ceil_div(a: int | None, b: int) -> int | None:
@@ -48,11 +49,8 @@ def register_resolvers() -> None:
     def fused(precision: str) -> bool:
         return precision != "16-mixed"
 
-    def cores(most: int) -> int:
-        mine = getattr(os, "sched_getaffinity", None)
-        return min(most, len(mine(0)) if mine else os.cpu_count() or 1)
-
-    for resolver in (ceil_div, has_momentum, fused, cores):
+    launchers.register_resolvers()
+    for resolver in (ceil_div, has_momentum, fused):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -70,13 +68,14 @@ def check(cfg: DictConfig) -> None:
     _check_node(cfg, "")
     if "trainer" not in cfg:
         return
-    if "objective" in cfg:
+    if "objective" in cfg and cfg.objective != cfg.callbacks.checkpoint.monitor:
         _check_figure(cfg.objective, "objective", "test", "test/psnr_gain")
     for name, callback in (cfg.get("callbacks") or {}).items():
         if "monitor" in (callback or {}):
             _check_figure(callback.monitor, f"callbacks.{name}.monitor", "val", "val/psnr")
     _check_device(cfg.trainer)
     ranks.check(cfg)
+    launchers.check()
     if "model" in cfg and cfg.model.get("mask") is False:
         _check_maskless(cfg.loss, "loss")
     if "optimizer" in cfg:

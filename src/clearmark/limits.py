@@ -48,6 +48,7 @@ SHARE, SIDE = Limit(0, 1, whole=False), Limit(1, 65536)
 LIMITS = {
     "seed": Limit(0, 2**32 - 1),
     "threads": Limit(1, 1024, null=True),
+    "jobs": Limit(1, 1024),
     "rows": Limit(1, 100),
     "samples": Limit(1, 10_000),
     "columns": Limit(1, 100),

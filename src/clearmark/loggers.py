@@ -119,13 +119,20 @@ class WandbLogger(loggers.WandbLogger):
 
     Args:
         silent: wandb writes nothing on the terminal, neither its hints nor the run's address.
+        group: runs of one group stand together; none if it is null.
         patience: seconds to wait for the server when a run begins, and twice that when it ends.
         kwargs: of Lightning's logger.
     """
 
-    def __init__(self, silent: bool = False, patience: float = 30, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        silent: bool = False,
+        group: str | None = None,
+        patience: float = 30,
+        **kwargs: Any,
+    ) -> None:
         settings = wandb.Settings(silent=silent, init_timeout=patience, finish_timeout=2 * patience)
-        super().__init__(settings=settings, **kwargs)
+        super().__init__(settings=settings, group=group, **kwargs)
         # wandb warns of it at the start of every run.
         self._wandb_init.pop("anonymous", None)
 

@@ -28,6 +28,14 @@ OTHERWISE = {
     "steps": "max_steps",
 }
 HYDRAS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.launcher.n_jobs")
+# Launchers and sweepers that Hydra knows if their package is there, and the extra that brings it.
+EXTRAS = {
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_slurm": "submitit",
+    "hydra/launcher/submitit_local": "submitit",
+    "hydra/sweeper/optuna": "optuna",
+}
 PICKLES = ("--experimental-rerun", "-er")
 
 
@@ -126,6 +134,9 @@ def _key(name: str, why: str = "") -> str:
 
 
 def _choice(group: str, choice: str, message: str) -> str:
+    if extra := EXTRAS.get(f"{group}/{choice}"):
+        typed = f"{group.removeprefix('hydra/')}={'slurm' if 'slurm' in choice else choice}"
+        return f'{typed} needs: pip install -c constraints.txt -e ".[{extra}]"'
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
     near = nearest(choice, choices)
     meant = f"did you mean {group}={near}? There" if near else "there"

@@ -26,8 +26,8 @@ AUTO = "auto"
 # may round otherwise, which is the user's to decide.
 FREE = (
     *("resume", "ckpt", "name", "folder", "objective", "print_config", "threads", "logger"),
-    *("data.workers", "data.cache_mb", "callbacks.last", "callbacks.panels", "callbacks.pace"),
-    *("callbacks.progress", "trainer.enable_progress_bar", "trainer.plugins"),
+    *("jobs", "data.workers", "data.cache_mb", "callbacks.last", "callbacks.panels"),
+    *("callbacks.pace", "callbacks.progress", "trainer.enable_progress_bar", "trainer.plugins"),
 )
 
 _held: dict[Path, TextIO] = {}  # open as long as this process lives

@@ -25,7 +25,9 @@ from clearmark.errors import UserError
 
 RESULTS, FAILED, TABLE = "results.json", "failed.json", "sweep.csv"
 OVERRIDES = Path(".hydra") / "overrides.yaml"
-FREE = {"resume", "ckpt"}  # keys that may differ when a job is taken up again
+FREE = {"resume", "ckpt", "launcher", "jobs"}  # keys that may differ when a job is taken up again
+NAMES = "hydra.job.config.override_dirname.exclude_keys"
+STUDY = "study.db"  # Optuna's
 LOWER = ("rmse",)  # figures of which less is better
 
 
@@ -42,6 +44,11 @@ class Begun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         Begun.sweep, Begun.new = config, None if folder.exists() else folder
+        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        same = [o.key_or_group for o in typed if not o.is_sweep_override()]
+        if len(same) < len(typed):  # the names of the jobs tell what differs
+            keys = ",".join(f"'{key}'" for key in same)
+            config.hydra.overrides.hydra.append(f"{NAMES}=[{keys}]")
 
 
 def in_one() -> bool:
@@ -49,10 +56,15 @@ def in_one() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def less_is_better(figure: str) -> bool:
+    """Whether a figure, by its name, is an error."""
+    return any(name in figure for name in LOWER)
+
+
 def job(main: Callable[[Any], Any], cfg: Any, tell: Callable[[Exception], str | None]) -> Any:
     """Call a job's main, unless its results are there; a failure is noted in the job's folder.
 
-    Returns what main returns, or nan if it fails.
+    Returns what main returns, or None if it fails.
 
     Args:
         main: returns what the sweep is judged by.
@@ -79,7 +91,7 @@ def job(main: Callable[[Any], Any], cfg: Any, tell: Callable[[Exception], str | 
 
         write_json(folder / FAILED, note)
         print(f"job {hydra.job.num} failed: {reason}")
-        return math.nan  # an exception would end a sweep with several batches
+        return None  # an exception would end a sweep with several batches, and nan Optuna's
 
 
 def report() -> str | None:
@@ -95,10 +107,12 @@ def report() -> str | None:
     folder, objective = Path(config.hydra.sweep.dir), str(config.get("objective", ""))
     rows = sorted(_rows(folder, objective), key=lambda row: row["rank"])
     failed = [row["failed"] for row in rows if row["failed"]]
-    if len(failed) == len(rows) and discard(FAILED, "multirun.yaml"):
+    if len(failed) == len(rows) and discard(FAILED, STUDY, "multirun.yaml"):
         every = "" if len(failed) < 2 else f"all {len(failed)} jobs: "
         return f"{every}{' | '.join(dict.fromkeys(failed))}" if failed else None
-    keys = list(dict.fromkeys(key for row in rows for key in row["typed"]))
+    if not rows:
+        return None
+    keys = [k for k in dict.fromkeys(k for row in rows for k in row["typed"]) if k not in FREE]
     swept = [key for key in keys if len({str(row["typed"].get(key)) for row in rows}) > 1]
     _write(folder / TABLE, rows, swept, objective)
     _show(folder, rows, swept, objective)
@@ -172,7 +186,7 @@ def _rows(folder: Path, objective: str) -> Iterator[dict[str, Any]]:
         words = content["overrides"] if failed else read_overrides(path.parent)
         parsed = OverridesParser.create().parse_overrides([str(word) for word in words])
         value = content.get(objective, math.nan)
-        worse = value if any(name in objective for name in LOWER) else -value
+        worse = value if less_is_better(objective) else -value
         yield {
             "job": str(path.parent.relative_to(folder)),
             "typed": {o.key_or_group: o.get_value_element_as_str() for o in parsed},

@@ -53,7 +53,7 @@ def _quantise(single: Path, prepared: Path, to: Path) -> None:
     from onnxruntime import quantization as q
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pictures(q.CalibrationDataReader):  # type: ignore[misc]
+    class Pictures(q.CalibrationDataReader):
         def __init__(self) -> None:
             self.left = _marked()
 
