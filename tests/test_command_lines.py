@@ -301,6 +301,17 @@ ROBUSTNESS = [
     ("mark={missing}.png", "does not exist", "text"),
     ("mark=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),
 ]
+DEMO = [
+    ("ckpt=unett", "ckpt=unett", "did you mean ckpt=unet?"),
+    ("ckpt={missing}", "ckpt={missing}", "run folder"),
+    ("device=teapot", "device=teapot", "device=cpu"),
+    ("port=0", "port=0", "1 to 65535"),
+    ("port=abc", "port=abc", "whole number"),
+    ("megabytes=0", "megabytes=0", "above 0"),
+    ("megabytes=null", "megabytes=null", "above 0"),
+    ("megapixel=5", "megapixel", "did you mean megapixels?"),
+    ("--share", "--share", ""),
+]
 PROGRAMS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -311,6 +322,7 @@ PROGRAMS = {
     "export": EXPORT,
     "report": REPORT,
     "robustness": ROBUSTNESS,
+    "demo": DEMO,
 }
 ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 

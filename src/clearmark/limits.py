@@ -61,6 +61,8 @@ LIMITS = {
     "holds": Limit(0, 1, whole=False, above=True),
     "quality": Limit(1, 100),
     "megapixels": Limit(0, 1e6, whole=False, null=True, above=True),
+    "megabytes": Limit(0, 1e6, whole=False, above=True),
+    "port": Limit(1, 65535, null=True),
     "data.batch_size": COUNT,
     "data.eval_batch_size": COUNT,
     "data.workers": Limit(0, 1024),
