@@ -67,7 +67,7 @@ class Site:
         status, answer = self.sent(urllib.request.Request(url, body, kind))
         return status, json.loads(answer)[0] if status == 200 else answer.decode()
 
-    def ask(self, path, model="unblend", wait=True):
+    def ask(self, path, model="unblend", until="process_completed"):
         """What the first tab makes of a file on the server's disk, asked without a browser."""
         given = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
         body = {"data": [given, model], "fn_index": 0, "session_hash": "a"}
@@ -77,7 +77,7 @@ class Site:
         with urllib.request.urlopen(f"{url}/data?session_hash=a") as lines:
             for line in lines:
                 told = json.loads(line.removeprefix(b"data: ")) if line.strip() else {}
-                if told.get("msg") == ("process_completed" if wait else "process_starts"):
+                if told.get("msg") == until:
                     return told
         return None
 

@@ -216,7 +216,9 @@ def test_nothing_is_left_when_it_is_ended_in_the_midst(tmp_path, pictures, run_f
     with Image.open(pictures / "marked.png") as image:
         image.resize((2400, 1600)).save(tmp_path / "large.png")
     path = site.upload("large.png", (tmp_path / "large.png").read_bytes())[1]
-    assert site.ask(path, str(run_folder), wait=False)["msg"] == "process_starts"
+    tiles = site.ask(path, str(run_folder), until="progress")["progress_data"][0]
+    assert (tiles["unit"], tiles["length"]) == ("tiles", 2)
+    assert tiles["index"] < 2, "it was not in the midst"
     assert site.ended_by(signal.SIGTERM) == (0, [])
 
 

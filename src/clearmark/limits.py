@@ -60,6 +60,11 @@ LIMITS = {
     "false_alarms": Limit(0, 0.5, whole=False, above=True),
     "holds": Limit(0, 1, whole=False, above=True),
     "quality": Limit(1, 100),
+    "sample": Limit(0, 2**32 - 1, null=True),
+    "side": Limit(32, 512),
+    "steps": Limit(1, 1000),
+    "patch": Limit(1, 512),
+    "pixel": Limit(0, null=True),
     "megapixels": Limit(0, 1e6, whole=False, null=True, above=True),
     "megabytes": Limit(0, 1e6, whole=False, above=True),
     "port": Limit(1, 65535, null=True),
@@ -115,6 +120,7 @@ SWITCHES = (
     "freeze",
 )
 CHOICES = {
+    "of": ("pixel", "mask"),
     "data.whole": (None, "test"),
     "data.fresh_each_epoch": (True, False),
     "callbacks.checkpoint.mode": ("max", "min"),

@@ -133,7 +133,7 @@ class Guard:
 
 
 def leave() -> None:
-    """End the process at once: a picture that is being restored would keep it waiting."""
+    """End the process at once: Python would abort it while a picture is being restored."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -21,12 +21,15 @@ class Restoration(NamedTuple):
     filled: (B, 3, H, W), the picture corrected at every pixel, whatever the mask says; None if it
         is the image itself.
     floor: probability of a mark up to which a pixel stays as it is.
+    maps: (B, 4, H, W), the gain and the three offsets that undo the mark (see ``corrected``); None
+        if the network predicts none. ``clearmark.inside.opacity_and_colour`` reads them.
     """
 
     image: Tensor
     mask_logits: Tensor | None = None
     filled: Tensor | None = None
     floor: float = 0.0
+    maps: Tensor | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -77,11 +80,16 @@ def corrected(marked: Tensor, maps: Tensor, mask_logits: Tensor | None) -> Resto
         maps: (B, 4, H, W), the gain and the three offsets; all 0 leave the picture as it is.
         mask_logits: (B, 1, H, W), or None to correct everywhere (see ``gated``).
     """
-    return gated(marked, torch.addcmul(maps[:, 1:], maps[:, :1], marked - 0.5), mask_logits)
+    correction = torch.addcmul(maps[:, 1:], maps[:, :1], marked - 0.5)
+    return gated(marked, correction, mask_logits, maps=maps)
 
 
 def gated(
-    marked: Tensor, correction: Tensor, mask_logits: Tensor | None, floor: float = 0.0
+    marked: Tensor,
+    correction: Tensor,
+    mask_logits: Tensor | None,
+    floor: float = 0.0,
+    maps: Tensor | None = None,
 ) -> Restoration:
     """Correct the picture where the mask says so.
 
@@ -97,13 +105,14 @@ def gated(
         correction: (B, 3, H, W), what is added to the picture.
         mask_logits: (B, 1, H, W), or None to correct everywhere.
         floor: probability of a mark up to which a pixel stays as it is, to the bit.
+        maps: (B, 4, H, W), what the correction was made of, to be handed on.
     """
     filled = marked + correction
     if mask_logits is None:
-        return Restoration(filled)
+        return Restoration(filled, maps=maps)
     mask = trusted(torch.sigmoid(mask_logits), floor)
     image = torch.addcmul(marked, sureness(mask).square() * strength(mask), correction)
-    return Restoration(image, mask_logits, filled, floor)
+    return Restoration(image, mask_logits, filled, floor, maps)
 
 
 def trusted(mask: Tensor, floor: float) -> Tensor:

@@ -58,5 +58,5 @@ class Unblend(Body):
         cells = self.unmix(features)
         maps = F.interpolate(cells, scale_factor=float(self.scale), mode="bilinear")
         correction = torch.addcmul(maps[:, 1:] + fill, maps[:, :1], picture - 0.5)
-        mask, correction = (x[..., :height, :width] for x in (mask, correction))
-        return gated(marked, correction, mask, FLOOR)
+        mask, correction, maps = (x[..., :height, :width] for x in (mask, correction, maps))
+        return gated(marked, correction, mask, FLOOR, maps)
