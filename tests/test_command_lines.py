@@ -312,6 +312,22 @@ DEMO = [
     ("megapixel=5", "megapixel", "did you mean megapixels?"),
     ("--share", "--share", ""),
 ]
+EXPLAIN = [
+    ("input={missing}", "input={missing}", "does not exist"),
+    ("input={one}", "input={one}", "is no picture but a folder"),
+    ("input={file}", "input={file}", "not a picture"),
+    ("input={photo} sample=1", "input and sample", "exclude each other"),
+    ("input={photo} output=x.jpg", "output=x.jpg", "name it x.png"),
+    ("input={photo} output={file}/x.png", "{file}", "directory"),
+    ("input={photo} output={photo}", "output={photo}", "overwrite=true"),
+    ("side=8", "side=8", "32 to 512"),
+    ("side=512 patch=8", "patch=8", "patch=16 or more"),
+    ("steps=0", "steps=0", "1 to 1000"),
+    ("of=masks", "of=masks", "did you mean mask?"),
+    ("pixel=[a,b]", "pixel=['a', 'b']", "whole number"),
+    ("ckpt=unett", "ckpt=unett", "did you mean ckpt=unet?"),
+    ("smaple=1", "smaple", "did you mean sample?"),
+]
 PROGRAMS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -323,6 +339,7 @@ PROGRAMS = {
     "report": REPORT,
     "robustness": ROBUSTNESS,
     "demo": DEMO,
+    "explain": EXPLAIN,
 }
 ALL = [(name, *line) for name, lines in PROGRAMS.items() for line in lines]
 

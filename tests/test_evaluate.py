@@ -6,7 +6,6 @@ import pytest
 
 import evaluate
 from clearmark.errors import UserError
-from clearmark.runs import table
 
 SMALL = [
     "trainer=cpu",
@@ -59,20 +58,3 @@ def test_a_file_and_its_folder_are_one(small, run_folder):
 def test_bad_input(small, more, said):
     with pytest.raises(UserError, match=said):
         evaluate.evaluate(small(more))
-
-
-def test_runs_as_a_table(tmp_path):
-    for name, words in {"a": ["model=unet"], "b/0": ["model=resnet", "optimizer.lr=0.5"]}.items():
-        run = tmp_path / name
-        (run / ".hydra").mkdir(parents=True)
-        (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words))
-        (run / "results.json").write_text('{"test/psnr": 30.5}')
-    (tmp_path / "unfinished" / ".hydra").mkdir(parents=True)
-    found = table(tmp_path)
-    assert list(found.index) == [str(tmp_path / "a"), str(tmp_path / "b" / "0")]
-    assert list(found) == ["model", "optimizer.lr", "test/psnr"]
-    assert list(found["model"]) == ["unet", "resnet"]
-    assert found["optimizer.lr"].isna().tolist() == [True, False]
-    assert found.attrs["commands"] == ["model", "optimizer.lr"]
-    with pytest.raises(UserError, match="no finished run"):
-        table(tmp_path / "unfinished")

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import wandb
 import wandb_server
 
+import wandb
 from clearmark import runs
 from clearmark.errors import UserError
 
@@ -45,6 +45,7 @@ def answers(states, picture):
 
 
 def test_runs_of_a_server_are_as_those_on_disk(tmp_path, monkeypatch):
+    wandb.setup()  # a process that stays where it began
     monkeypatch.chdir(tmp_path)
     picture = b"a picture"
     queries = {}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import wandb
 
+import wandb
 from clearmark import finished
 from clearmark.errors import UserError
 
@@ -73,5 +73,6 @@ def _panels(run: Any, folder: Path) -> Iterator[Path]:
     for file in run.files(pattern="media/images/test/%"):
         if not PANEL.fullmatch(file.name):
             continue
-        file.download(root=str(folder), exist_ok=True).close()
+        # wandb's own process fetches it, which may have begun in another folder.
+        file.download(root=str(folder.absolute()), exist_ok=True).close()
         yield folder / file.name
