@@ -28,10 +28,6 @@ def readme(study):
     return (tiny.ROOT / "experiments" / study / "README.md").read_text(encoding="utf-8")
 
 
-def test_there_are_studies():
-    assert {path.stem for path in (tiny.ROOT / "conf" / "experiment").glob("*.yaml")} & {*STUDIES}
-
-
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_table_is_what_its_results_give(study):
     assert TABLES.page(study) == readme(study)
