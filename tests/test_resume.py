@@ -154,6 +154,7 @@ OF_BUDGET = {
 }
 CHOICES = {
     "averaged weights": (STEP, "callbacks=ema"),
+    "norms of gradients": (WITHIN, "callbacks=gradients"),
     "early stopping": (WITHIN, "callbacks=early_stopping", "callbacks.early_stopping.patience=1"),
     "validation within the epoch": (WITHIN, "+trainer.val_check_interval=0.5"),
     "validation every second epoch": (STEP, "trainer.check_val_every_n_epoch=2"),
