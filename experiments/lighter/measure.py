@@ -29,7 +29,6 @@ from clearmark.export import FORMATS
 from clearmark.export.graph import Restored
 
 HERE = Path(__file__).parent
-FILES = {"onnx": "net.onnx", "onnx_int8": "net.onnx", "safetensors": "net"}
 REPEATS = 60
 COLUMNS = ["model", "runtime", "gain", "gain_low", "gain_high", "noop", "milliseconds", "megabytes"]
 
@@ -68,17 +67,14 @@ def main(models: dict[str, str]) -> None:
 def of(name: str, ckpt: str) -> list[Variant]:
     """A model in PyTorch, and in each runtime."""
     network, config = runs.load_network(ckpt)
-    found = []
-    for runtime, file in FILES.items():
+    weights = runs.checkpoint_of(ckpt)
+    found = [Variant(name, "PyTorch", of_torch(network), weights.stat().st_size / 1e6)]
+    for runtime in ("onnx", "onnx_int8"):
         with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / file
-            FORMATS[runtime].write(output, network, config, runs.checkpoint_of(ckpt))
-            files = [output] if output.is_file() else list(output.iterdir())
-            size = sum(path.stat().st_size for path in files) / 1e6
-            if runtime == "safetensors":
-                found.append(Variant(name, "PyTorch", of_torch(network), size))
-            else:
-                found.append(Variant(name, runtime, FORMATS[runtime].load(output, 1), size))
+            output = Path(folder) / "net.onnx"
+            FORMATS[runtime].write(output, network, config, weights)
+            size = output.stat().st_size / 1e6
+            found.append(Variant(name, runtime, FORMATS[runtime].load(output, 1), size))
     return found
 
 
