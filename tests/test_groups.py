@@ -93,6 +93,7 @@ def test_loss_pulls_on_the_picture(path):
     assert isinstance(loss, Loss)
     image = torch.rand(2, 3, 16, 16, requires_grad=True)
     batch = {
+        "marked": torch.rand(2, 3, 16, 16),
         "clean": torch.rand(2, 3, 16, 16),
         "mask": torch.randint(0, 2, (2, 1, 16, 16)).float(),
     }
@@ -104,11 +105,11 @@ def test_loss_pulls_on_the_picture(path):
 
 
 @pytest.mark.parametrize("path", files("loss"))
-def test_only_losses_named_removal_need_a_mask(path):
+def test_only_losses_named_so_need_a_mask(path):
     loss = instantiate(OmegaConf.load(path))
     image = torch.rand(1, 3, 16, 16)
-    batch = {"clean": image, "mask": torch.ones(1, 1, 16, 16)}
-    if path.stem.startswith("removal"):
+    batch = {"marked": image, "clean": image, "mask": torch.ones(1, 1, 16, 16)}
+    if path.stem.startswith(("removal", "distill")):
         with pytest.raises(UserError, match="choose model=unet"):
             loss(Restoration(image), batch)
     else:
