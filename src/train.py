@@ -71,6 +71,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.print_config:
         print(OmegaConf.to_yaml(cfg, resolve=True))
     trainer, callbacks = trainer_of(cfg, goes_on=ckpt is not None)
+    # Weights that fade, as those of a network that stays the identity, would slow a CPU tenfold.
+    torch.set_flush_denormal(True)
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them
