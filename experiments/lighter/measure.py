@@ -1,7 +1,7 @@
 """What a network gains on MarkBench, and what it costs, in several runtimes.
 
-python experiments/lighter/measure.py                   (the embedded models)
-python experiments/lighter/measure.py unblend=outputs/DATE/TIME
+python experiments/lighter/measure.py                               (the embedded models)
+python experiments/lighter/measure.py unblend=unblend pruned=outputs/DATE/TIME
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor, nn
+from torch import Tensor
 
-from clearmark import runs
+from clearmark import released, runs
 from clearmark.benchmark import measure as measuring
 from clearmark.benchmark.frozen import BenchSample
 from clearmark.benchmark.removers import Answer
 from clearmark.config import create, register_resolvers
 from clearmark.export import FORMATS
 from clearmark.export.graph import Restored
+from clearmark.models.base import Restoration
 
 HERE = Path(__file__).parent
 REPEATS = 60
+MARKERS = "osD^"
 COLUMNS = ["model", "runtime", "gain", "gain_low", "gain_high", "noop", "milliseconds", "megabytes"]
 
 
@@ -65,22 +67,27 @@ def main(models: dict[str, str]) -> None:
 
 
 def of(name: str, ckpt: str) -> list[Variant]:
-    """A model in PyTorch, and in each runtime."""
+    """A model in PyTorch, compiled by it, and in each runtime."""
     network, config = runs.load_network(ckpt)
     weights = runs.checkpoint_of(ckpt)
-    found = [Variant(name, "PyTorch", of_torch(network), weights.stat().st_size / 1e6)]
-    for runtime in ("onnx", "onnx_int8"):
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "net.onnx"
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory() as folder:
+        released.write(Path(folder) / name, network, config, "")
+        size = (Path(folder) / name / released.WEIGHTS).stat().st_size / 1e6
+        found = [
+            Variant(name, "PyTorch", of_torch(network), size),
+            Variant(name, "compiled", of_torch(torch.compile(network)), size),
+        ]
+        for runtime in ("onnx", "onnx_int8"):
+            output = Path(folder) / f"{runtime}.onnx"
             FORMATS[runtime].write(output, network, config, weights)
             size = output.stat().st_size / 1e6
             found.append(Variant(name, runtime, FORMATS[runtime].load(output, 1), size))
     return found
 
 
-def of_torch(network: nn.Module) -> Callable[[Tensor], Restored]:
+def of_torch(network: Callable[[Tensor], Restoration]) -> Callable[[Tensor], Restored]:
     """A network in PyTorch."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def restore(marked: Tensor) -> Restored:
@@ -115,24 +122,26 @@ def milliseconds(variants: list[Variant]) -> list[float]:
 
 
 def draw(rows: list[list[str]]) -> None:
-    """Gain against milliseconds; a dot's area is the file's size."""
+    """Gain against milliseconds: a colour a model, a marker a runtime, its area the file's size."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axis = figure.subplots()
-    for number, model in enumerate(dict.fromkeys(row[0] for row in rows)):
-        own = [row for row in rows if row[0] == model]
-        gains, times, sizes = ([float(row[at]) for row in own] for at in (2, 6, 7))
-        axis.scatter(times, gains, [80 * size for size in sizes], f"C{number}", alpha=0.6)
-        axis.plot(times, gains, f"C{number}", linewidth=1, label=model)
-        for row, x, y in zip(own, times, gains, strict=True):
-            axis.annotate(
-                f"{row[1]}, {float(row[7]):.1f} MB", (x, y), (6, 6), textcoords="offset points"
-            )
+    models, runtimes = (list(dict.fromkeys(row[at] for row in rows)) for at in (0, 1))
+    for row in rows:
+        gain, took, size = (float(row[at]) for at in (2, 6, 7))
+        colour, marker = f"C{models.index(row[0])}", MARKERS[runtimes.index(row[1])]
+        axis.scatter(took, gain, 80 * size, colour, marker, alpha=0.6)
+    named = [Line2D([], [], color=f"C{at}", label=name) for at, name in enumerate(models)]
+    named += [
+        Line2D([], [], color="0.4", marker=marker, linestyle="", label=name)
+        for marker, name in zip(MARKERS, runtimes, strict=False)
+    ]
+    axis.legend(handles=named, loc="lower right")
     axis.set(xlabel="milliseconds, 256x256, one thread", ylabel="gain on MarkBench (dB)")
-    axis.set_xlim(left=0, right=1.25 * max(float(row[6]) for row in rows))
+    axis.set_xlim(left=0)
     axis.grid(alpha=0.3)
-    axis.legend()
     figure.savefig(HERE / "figure.png", dpi=110)
 
 

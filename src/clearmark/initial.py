@@ -1,4 +1,7 @@
-"""What training starts from with ``init=``: another network's weights, and so its config."""
+"""What training starts from: with ``init=`` another network's weights, and so its config.
+
+With ``keep=`` it is the most important of that network's channels.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from clearmark import cli, runs
+from clearmark import cli, pruning, runs
 from clearmark.config import build_network
 from clearmark.errors import UserError
 
@@ -22,17 +25,22 @@ def adopt(cfg: DictConfig, before: dict[str, Any] | None = None) -> DictConfig:
             network counts, and ``init`` itself is no longer needed.
 
     Raises:
-        UserError: ``init`` cannot be loaded, or another network was typed.
+        UserError: ``init`` cannot be loaded, another network was typed, or ``keep`` is no share of
+            its channels.
     """
-    init = cfg.get("init")
+    init, keep = cfg.get("init"), cfg.get("keep")
     if init is None:
+        if keep is not None:
+            raise UserError(f"keep={keep} is a share of the channels of init=; type that as well")
         return cfg
     model: Any
-    if before is not None and before.get("init") == init:
+    if before is not None and (before.get("init"), before.get("keep")) == (init, keep):
         model = before.get("model")
         build_network(model)  # or it might name any code
     else:
         model = runs.load_network(cli.path(cfg, "init"), "init")[1]["model"]
+        if keep is not None:
+            model = pruning.narrowed(model, keep)
     asked = OmegaConf.to_container(cfg.model, resolve=True)
     if asked == model:
         return cfg
@@ -50,7 +58,9 @@ def load(network: nn.Module, cfg: DictConfig) -> None:
     Raises:
         UserError: they cannot be read, or are of another network.
     """
-    found = runs.load_network(cli.path(cfg, "init"), "init")[0]
+    found, config = runs.load_network(cli.path(cfg, "init"), "init")
+    if cfg.get("keep") is not None:
+        found = pruning.prune(found, config["model"], cfg.keep)
     try:
         network.load_state_dict(found.state_dict())
     except RuntimeError as error:

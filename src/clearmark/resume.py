@@ -200,7 +200,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / CONFIG} cannot be read; begin anew without resume") from error
     if not isinstance(found, dict):
         raise UserError(f"{folder / CONFIG} is no config; begin anew without resume")
-    return {"init": None, "budget": None} | found  # which runs had not always
+    return {"init": None, "keep": None, "budget": None} | found  # which runs had not always
 
 
 def _parsed(text: str) -> Any:
