@@ -218,9 +218,11 @@ def _show(folder: Path, rows: list[dict[str, Any]], swept: list[str], objective:
     from rich.table import Table
 
     title = f"Sweep: {len(rows)} jobs ({folder / TABLE})"
-    table = Table("job", *map(escape, swept), objective, "minutes", "", title=escape(title))
+    table = Table("job", *map(escape, swept), objective, "minutes", title=escape(title))
+    if any(row["failed"] for row in rows):
+        table.add_column()  # why
     for row in rows:
         typed = [escape(row["typed"].get(key, "")) for key in swept]
         numbers = ["", ""] if row["failed"] else [f"{row['value']:.3f}", f"{row['minutes']:.1f}"]
-        table.add_row(escape(row["job"]), *typed, *numbers, escape(row["failed"]))
+        table.add_row(escape(row["job"]), *typed, *numbers, *filter(None, [escape(row["failed"])]))
     Console().print(table)
