@@ -196,6 +196,10 @@ TRAIN = [
     ("init=unet activation=gelu", "init=unet", "ReLU", "GELU"),
     ("init=unet model.widths=[4,8]", "init=unet", "[32, 64, 128]", "[4, 8]"),
     ("inti=unet", "inti", "did you mean init?"),
+    ("keep=0.5", "keep=0.5", "init="),
+    ("init=unet keep=2", "keep=2", "a number, above 0 to 1"),
+    ("init=unet keep=half", "keep=half", "a number, above 0 to 1"),
+    ("init=unet kep=0.5", "kep", "did you mean keep?"),
 ]
 EVALUATE = [
     ("", "ckpt is not set", "ckpt=..."),

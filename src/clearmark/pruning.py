@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from clearmark.config import build_network
 from clearmark.errors import UserError
+from clearmark.limits import Limit
 from clearmark.models.base import Restoration
 
+SHARE = Limit(0, 1, whole=False, above=True)
 WIDTHS = ("widths", "width")
 """What networks call their numbers of channels."""
 
@@ -27,8 +29,8 @@ def narrowed(model: Mapping[str, Any], keep: float) -> dict[str, Any]:
     Raises:
         UserError: ``keep`` is not within (0, 1], or the network has no width.
     """
-    if not 0 < keep <= 1:
-        raise UserError(f"keep={keep} is no share of the channels; it lies above 0, up to 1")
+    if not SHARE.allows(keep):
+        raise UserError(f"keep={keep} is no share of the channels; give {SHARE}")
     key = next((key for key in WIDTHS if key in model), None)
     if key is None:
         raise UserError(f"keep={keep}: {model['_target_']} has no widths that could be pruned")
