@@ -201,6 +201,7 @@ def _draw(
 
     figure = Figure(figsize=(12, 4.4), layout="constrained")
     axes = figure.subplots(1, len(AXES), sharey=True)
+    shown: list[float] = []
     for number, (name, of) in enumerate(curves.items()):
         middle, ends = _together(of)
         gain, colour = gains[name], f"C{number}"
@@ -210,6 +211,10 @@ def _draw(
             axis.plot(spent, middle[:, -1], "-", marker=".", color=colour, label=name)
             axis.fill_between(spent, *ends.T, color=colour, alpha=0.15, linewidth=0)
             axis.errorbar(spent[-1], gain.mean, bar, fmt="D", color=colour, capsize=4, mec="black")
+        shown += [*middle[:, -1], *gain]
+    low, high = np.nanmin(shown), np.nanmax(shown)
+    margin = 0.05 * (high - low) or 1.0
+    axes[0].set_ylim(low - margin, high + margin)  # the interval of an early dip may leave it
     for axis, label in zip(axes, AXES.values(), strict=True):
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
