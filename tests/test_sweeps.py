@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import tiny
+from hydra import compose, initialize_config_dir
 
 # Stands for a training: a program of this package's kind whose jobs take no time.
 PROGRAM = """
@@ -168,3 +169,20 @@ def test_a_sweep_of_trainings(tmp_path):
     found = rows(tmp_path / "sweep")
     assert [bool(row["failed"]) for row in found] == [False, True]
     assert "trainer.max_epochs=0 is not allowed" in found[1]["failed"]
+
+
+def test_the_table_has_no_empty_columns(sweep, tmp_path):
+    """The program's jobs tell no time, and none of them fails."""
+    done = sweep("-m", "x=1,5", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    lines = [line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["0", "1", "1.000"],
+        ["1", "5", "0.200"],
+    ]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluations_are_sorted_by_the_gain_on_their_split(split):
+    with initialize_config_dir(str(tiny.ROOT / "conf"), version_base="1.3"):
+        cfg = compose("evaluate", [f"split={split}", "ckpt=unet"])
+    assert cfg.objective == f"{split}/psnr_gain"

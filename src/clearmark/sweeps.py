@@ -213,16 +213,28 @@ def _write(path: Path, rows: list[dict[str, Any]], swept: list[str], objective: 
 
 
 def _show(folder: Path, rows: list[dict[str, Any]], swept: list[str], objective: str) -> None:
+    """The same on the terminal, of all figures the objective alone."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    title = f"Sweep: {len(rows)} jobs ({folder / TABLE})"
-    table = Table("job", *map(escape, swept), objective, "minutes", title=escape(title))
-    if any(row["failed"] for row in rows):
-        table.add_column()  # why
+    timed, failed = (any(found(row) for row in rows) for found in (_timed, _failed))
+    table = Table("job", title=escape(f"Sweep: {len(rows)} jobs ({folder / TABLE})"))
+    for head in [*map(escape, swept), objective, *["minutes"] * timed, *[""] * failed]:
+        table.add_column(head)
     for row in rows:
         typed = [escape(row["typed"].get(key, "")) for key in swept]
-        numbers = ["", ""] if row["failed"] else [f"{row['value']:.3f}", f"{row['minutes']:.1f}"]
-        table.add_row(escape(row["job"]), *typed, *numbers, *filter(None, [escape(row["failed"])]))
+        value = "" if _failed(row) else f"{row['value']:.3f}"
+        minutes = [f"{row['minutes']:.1f}" if _timed(row) else ""] * timed
+        table.add_row(
+            escape(row["job"]), *typed, value, *minutes, *[escape(row["failed"])] * failed
+        )
     Console().print(table)
+
+
+def _timed(row: dict[str, Any]) -> bool:
+    return not math.isnan(row["minutes"])
+
+
+def _failed(row: dict[str, Any]) -> bool:
+    return bool(row["failed"])
