@@ -30,8 +30,8 @@ def main(cfg):
         raise KeyboardInterrupt
     with open(Path(cfg.folder) / "times", "a") as file:
         file.write("once ")
-    runs.write_json(Path(cfg.folder) / "results.json", {cfg.objective: cfg.y / cfg.x})
-    return cfg.y / cfg.x
+    runs.write_json(Path(cfg.folder) / "results.json", {cfg.objective: float(cfg.y) / cfg.x})
+    return float(cfg.y) / cfg.x
 
 cli.run(main)
 """
@@ -169,6 +169,11 @@ def test_a_sweep_of_trainings(tmp_path):
     found = rows(tmp_path / "sweep")
     assert [bool(row["failed"]) for row in found] == [False, True]
     assert "trainer.max_epochs=0 is not allowed" in found[1]["failed"]
+
+
+def test_quotes_are_not_part_of_a_value(sweep, tmp_path):
+    sweep("-m", "y='1',\"2\"", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert {row["y"] for row in rows(tmp_path / "sweep")} == {"1", "2"}
 
 
 def test_the_table_has_no_empty_columns(sweep, tmp_path):

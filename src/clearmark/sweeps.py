@@ -189,7 +189,7 @@ def _rows(folder: Path, objective: str) -> Iterator[dict[str, Any]]:
         worse = value if less_is_better(objective) else -value
         yield {
             "job": str(path.parent.relative_to(folder)),
-            "typed": {o.key_or_group: o.get_value_element_as_str() for o in parsed},
+            "typed": {o.key_or_group: _plain(o.get_value_element_as_str()) for o in parsed},
             "value": value,
             "figures": {} if failed else content,
             "minutes": content.get("wall_seconds", math.nan) / 60,
@@ -230,6 +230,11 @@ def _show(folder: Path, rows: list[dict[str, Any]], swept: list[str], objective:
             escape(row["job"]), *typed, value, *minutes, *[escape(row["failed"])] * failed
         )
     Console().print(table)
+
+
+def _plain(value: str) -> str:
+    """Without the quotes that only Hydra's grammar asks for, as in precision='32'."""
+    return value[1:-1] if value[:1] in ("'", '"') and value[-1:] == value[:1] else value
 
 
 def _timed(row: dict[str, Any]) -> bool:
