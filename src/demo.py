@@ -1,4 +1,4 @@
-"""Try it in a browser: ``python src/demo.py`` (pip install -e ".[demo]")."""
+"""Try it in a browser: ``python src/demo.py`` (pip install -c constraints.txt -e ".[demo]")."""
 
 import sys
 

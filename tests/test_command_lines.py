@@ -12,7 +12,10 @@ import sys
 
 import pytest
 import tiny
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+
+from clearmark import cli, mistyped
 
 # Words behind the program, and what the line must say. Paths are made by ``places`` below.
 TRAIN = [
@@ -450,3 +453,23 @@ def command(typed, folder, **environment):
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", sorted({*PROGRAMS} - {"pack", "predict", "report", "demo"}))
+def test_help_lists_the_groups_that_the_program_has(name, monkeypatch):
+    """Each choice can be typed, and nothing is listed that another program has."""
+    monkeypatch.setattr(sys, "argv", [script(name)])
+    lines = [line.split(": ") for line in mistyped.listing().splitlines()]
+    assert lines
+    with initialize_config_dir(str(tiny.ROOT / "conf"), version_base="1.3"):
+        for group, choices in lines:
+            for choice in choices.split(", "):
+                compose(name, cli.quote_digits([f"{group}={choice}"], [group]))
+
+
+def test_help_is_written_with_it():
+    done = subprocess.run(
+        [sys.executable, script("evaluate"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "\ndegradation: jpeg, none, " in done.stdout
+    assert "optimizer:" not in done.stdout

@@ -39,6 +39,7 @@ def run(main: Callable[[], Any]) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the first process says it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # and ends the others
     launchers.register_resolvers()
+    OmegaConf.register_new_resolver("groups", mistyped.listing, replace=True)
     sys.argv = quote_digits(sys.argv, mistyped.groups())
     os.environ[FULL] = "1"  # or Hydra prints its errors itself, over many lines
     failed, line, status = None, None, WRONG

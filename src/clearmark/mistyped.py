@@ -156,6 +156,15 @@ def groups() -> list[str]:
     return [name for name in names if " " not in name]
 
 
+def listing() -> str:
+    """The groups of this program, a line each with their choices, for its ``--help``."""
+    choices = {name: (_conf() / name).glob("*.yaml") for name in sorted(groups())}
+    return "".join(
+        f"{name}: {', '.join(sorted(path.stem for path in paths))}\n"
+        for name, paths in choices.items()
+    )
+
+
 def _config() -> DictConfig:
     """What the command line composes without the words that are wrong."""
     words = [w for w in sys.argv[1:] if w.partition("=")[0] in groups() and "," not in w]
