@@ -1,12 +1,14 @@
 """The studies: tables that follow from their results alone, and no number without a source."""
 
+import contextlib
+import csv
 import importlib.util
 import re
 
 import pytest
 import tiny
 
-NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+(?:e-?\d+)?")
 
 
 def tables():
@@ -65,3 +67,28 @@ def test_a_matrix_has_a_row_for_each_training(tmp_path):
     assert made[0] == "| trained on | text | logo |"
     assert made[2].startswith("| text | 3.00 [-9.71, 15.71] | 1.00 [1.00, 1.00] |")
     assert len(made) == 4
+
+
+def test_every_number_of_the_readme_is_in_a_results_csv():
+    """But for the published figures that it quotes, and Python's version."""
+    text = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|Python 3\.11", " ", text, flags=re.DOTALL)
+    own = [line for line in text.splitlines() if not line.startswith("**Beside published figures")]
+    known, measured = set(), []
+    for path in tiny.ROOT.glob("experiments/*/results.csv"):
+        if path.parent.name in STUDIES:
+            known |= {number.lstrip("-") for number in numbers(TABLES.table(path))}
+        with path.open(newline="", encoding="utf-8") as file:
+            measured += [abs(value) for row in csv.reader(file) for value in as_numbers(row)]
+    for found in NUMBER.finditer("\n".join(own).replace(",", "")):
+        number = found[0].lstrip("+-")
+        digits = len(number.partition("e")[0].partition(".")[2])
+        half = 0.5001 * 10.0 ** (int(number.partition("e")[2] or 0) - digits)
+        close = any(abs(value - float(number)) <= half for value in measured)
+        assert number in known or close, f"{number} is in no results.csv"
+
+
+def as_numbers(row):
+    for cell in row:
+        with contextlib.suppress(ValueError):
+            yield float(cell)

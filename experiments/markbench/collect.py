@@ -13,6 +13,7 @@ import pandas as pd
 from clearmark.benchmark.report import headline
 
 HERE = Path(__file__).parent
+SECONDS = "seconds_per_mp"
 
 
 def main() -> None:
@@ -23,12 +24,13 @@ def main() -> None:
     for folder in parser.parse_args().runs:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         summary = pd.read_csv(folder / "summary.csv")
-        found[results["remover"]] = summary
+        found[results["remover"]] = pd.concat([summary, cost(results)])
         head, rule, row = headline(f"`{results['remover']}`", summary, results)
         lines += [row] if lines else [head, rule, row]
     print("\n".join(lines), end="\n\n")
     every = pd.concat(found, names=["remover"]).droplevel(1)
-    every.round(4).to_csv(HERE / "results.csv")
+    counts = {"samples": "Int64", "photos": "Int64"}  # a cost has none
+    every.astype(counts).round(4).to_csv(HERE / "results.csv")
     gains = every[every["figure"] == "psnr_gain"].reset_index()
     for table in ("family", "opacity", "area", "texture"):
         part = gains[gains["table"] == table]
@@ -38,6 +40,12 @@ def main() -> None:
         for name, values in wide.iterrows():
             print(f"| `{name}` | {' | '.join(f'{value:.2f}' for value in values)} |")
         print()
+
+
+def cost(results: dict[str, float]) -> pd.DataFrame:
+    """What a picture took, as a row of the summary."""
+    row = {"table": "overall", "group": "cost", "figure": SECONDS, "mean": results[SECONDS]}
+    return pd.DataFrame([row])
 
 
 if __name__ == "__main__":
