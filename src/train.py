@@ -84,6 +84,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if not trainer.is_global_zero:
             sys.exit()  # the first process says it
         leave(stop, callbacks["last"], folder)
+    finally:
+        torch.set_flush_denormal(False)
     figures = {**tested} | results.cost(module.network) | pace
     if (score := callbacks["checkpoint"].best_model_score) is not None:
         figures[callbacks["checkpoint"].monitor] = float(score)

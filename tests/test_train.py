@@ -124,6 +124,20 @@ def test_a_seed_decides_all_and_another_differs(photos, tmp_path):
     assert len(inputs) == 1, "the test samples depend on the run's seed"
 
 
+def test_denormal_numbers_count_as_zero_while_training_and_only_then(photos, tmp_path, monkeypatch):
+    seen = []
+
+    def step(module, batch, batch_idx, own=Removal.training_step):
+        seen.append(float(torch.tensor([1e-40]) * 0.5))
+        return own(module, batch, batch_idx)
+
+    monkeypatch.setattr(Removal, "training_step", step)
+    train(tmp_path / "run", photos)
+    assert seen
+    assert set(seen) == {0.0}
+    assert float(torch.tensor([1e-40]) * 0.5) > 0
+
+
 def test_gd_follows_the_gradient_of_all_samples(photos, tmp_path):
     choices = (
         "optimizer=gd",

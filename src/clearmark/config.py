@@ -68,7 +68,8 @@ def check(cfg: DictConfig) -> None:
     _check_node(cfg, "")
     if "trainer" not in cfg:
         return
-    if "objective" in cfg and cfg.objective != cfg.callbacks.checkpoint.monitor:
+    chosen_by = OmegaConf.select(cfg, "callbacks.checkpoint.monitor")
+    if chosen_by is not None and cfg.objective != chosen_by:
         _check_figure(cfg.objective, "objective", "test", "test/psnr_gain")
     for name, callback in (cfg.get("callbacks") or {}).items():
         if "monitor" in (callback or {}):

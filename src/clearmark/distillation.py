@@ -34,7 +34,7 @@ class Distilled(Loss):
     def value(self, restored: Restoration, batch: Batch) -> Tensor:
         """The loss against what the teacher makes of ``batch``, whose ``marked`` it is given."""
         with torch.no_grad():
-            told = self._teacher[0].to(batch["marked"].device)(batch["marked"])
+            told = self._teacher[0].to(batch["marked"])(batch["marked"])
         taught = dict(batch) | {"clean": told.image}
         if told.mask is not None:
             taught["mask"] = told.mask
