@@ -3,9 +3,9 @@
 import json
 
 import pytest
+import wandb
 import wandb_server
 
-import wandb
 from clearmark import runs
 from clearmark.errors import UserError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-
 import wandb
+
 from clearmark import finished
 from clearmark.errors import UserError
 
