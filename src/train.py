@@ -46,6 +46,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
+    # Weights that fade, as those of a network that stays the identity, would slow a CPU tenfold.
+    # First of all, since a thread of torch's takes this from the one that starts it.
+    torch.set_flush_denormal(True)
     register_resolvers()
     cfg = resume.choose(cfg)
     check(cfg)
@@ -71,8 +74,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.print_config:
         print(OmegaConf.to_yaml(cfg, resolve=True))
     trainer, callbacks = trainer_of(cfg, goes_on=ckpt is not None)
-    # Weights that fade, as those of a network that stays the identity, would slow a CPU tenfold.
-    torch.set_flush_denormal(True)
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         pace, before = callbacks["pace"].figures(), callbacks["pace"].before  # a test forgets them

@@ -1,6 +1,6 @@
 """How fast samples are made, how much of the network's speed training keeps, how soon it starts.
 
-python experiments/throughput/bench.py synthesis | fit | startup
+python experiments/throughput/bench.py synthesis | fit | waits | startup
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from clearmark import cli  # isort: skip  # first: it settles how torch's threads wait
 
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 
 from clearmark.config import build_network, create, register_resolvers
@@ -26,6 +28,7 @@ from clearmark.data import as_tensors
 from clearmark.removal import Removal
 
 ROOT = Path(__file__).resolve().parents[2]
+WAITED = "[_TrainingEpochLoop].train_dataloader_next"
 WARM = 6000
 """Samples before the clock starts: letters are drawn, and photos decoded, once and kept."""
 
@@ -90,18 +93,19 @@ def module_of(cfg: DictConfig) -> Removal:
     return Removal(network, create(cfg.loss), create(cfg.optimizer))
 
 
-def fit_pace(cfg: DictConfig, data: L.LightningDataModule, steps: int, skip: int) -> float:
-    """Samples per second of Lightning's loop on fresh samples, with the default callbacks."""
-    watch = Stopwatch(skip)
-    callbacks = [*create(cfg.callbacks).values(), watch]
-    trainer = create(
-        cfg.trainer,
-        max_steps=steps,
-        limit_val_batches=0,
-        logger=list(create(cfg.logger).values()),
-        callbacks=callbacks,
-    )
+def train(cfg: DictConfig, data: L.LightningDataModule, steps: int, **more: Any) -> None:
+    """Lightning's loop on fresh samples, with the default callbacks and ``more`` of them."""
+    callbacks = [*create(cfg.callbacks).values(), *more.pop("callbacks", ())]
+    loggers = list(create(cfg.logger).values())
+    limits = {"max_steps": steps, "limit_val_batches": 0}
+    trainer = create(cfg.trainer, logger=loggers, callbacks=callbacks, **limits, **more)
     trainer.fit(module_of(cfg), data)
+
+
+def fit_pace(cfg: DictConfig, data: L.LightningDataModule, steps: int, skip: int) -> float:
+    """Samples per second of Lightning's loop."""
+    watch = Stopwatch(skip)
+    train(cfg, data, steps, callbacks=[watch])
     return watch.pace(cfg.data.batch_size)
 
 
@@ -122,8 +126,8 @@ def bare_pace(cfg: DictConfig, batch: dict[str, torch.Tensor], steps: int, skip:
     return (steps - skip) * cfg.data.batch_size / (time.perf_counter() - began)
 
 
-def fit(repeats: int, steps: int, overrides: list[str]) -> None:
-    """Alternates both loops in this process; a shared machine slows both alike."""
+def warm(overrides: list[str]) -> tuple[DictConfig, L.LightningDataModule]:
+    """The config, and its samples once letters are drawn and photos decoded."""
     cfg = config("logger=csv", *overrides)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
@@ -131,6 +135,30 @@ def fit(repeats: int, steps: int, overrides: list[str]) -> None:
     data.setup("fit")
     for index in range(WARM):  # workers begin with what this process has drawn
         data.datasets["train"][(1, index)]
+    return cfg, data
+
+
+def waits(repeats: int, steps: int, overrides: list[str]) -> None:
+    """Milliseconds that steps wait for their samples, and how many of them do."""
+    print("| processes | ms a step, median | range of means | steps that waited over 5 ms |")
+    print("|---|---|---|---|")
+    for workers in (1, 2):
+        cfg, data = warm([*overrides, f"data.workers={workers}"])
+        means, every = [], []
+        for _ in range(repeats):
+            profiler = SimpleProfiler(dirpath=cfg.folder, filename="waits")  # or it prints
+            train(cfg, data, steps, profiler=profiler)
+            taken = profiler.recorded_durations[WAITED][steps // 4 : steps]
+            means.append(1000 * sum(taken) / len(taken))
+            every += [1000 * seconds for seconds in taken]
+        late = sum(waited > 5 for waited in every)
+        cells = f"{median(every):.2f} | {min(means):.2f} to {max(means):.2f}"
+        print(f"| {workers} | {cells} | {late} of {len(every)} |", flush=True)
+
+
+def fit(repeats: int, steps: int, overrides: list[str]) -> None:
+    """Alternates both loops in this process; a shared machine slows both alike."""
+    cfg, data = warm(overrides)
     samples = [data.datasets["train"][(0, index)] for index in range(cfg.data.batch_size)]
     collated = torch.utils.data.default_collate(samples)
     batch, skip = as_tensors(collated, torch.float32), steps // 4
@@ -173,17 +201,19 @@ def startup(repeats: int) -> None:
 def main() -> None:
     """Measure what the command line names, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("synthesis", "fit", "startup"))
+    parser.add_argument("what", choices=("synthesis", "fit", "waits", "startup"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=200, help="of one synthesis repeat")
-    parser.add_argument("--steps", type=int, default=40, help="of one fit repeat")
-    parser.add_argument("overrides", nargs="*", help="of the config of fit, as model=resnet")
+    parser.add_argument("--steps", type=int, default=40, help="of one repeat of fit or waits")
+    parser.add_argument("overrides", nargs="*", help="of the config of fit, waits")
     args = parser.parse_intermixed_args()
     cli.keep_freed_memory()  # as the entry points do
     if args.what == "synthesis":
         synthesis(args.repeats, args.samples)
     elif args.what == "fit":
         fit(args.repeats, args.steps, args.overrides)
+    elif args.what == "waits":
+        waits(args.repeats, args.steps, args.overrides)
     else:
         startup(args.repeats)
 
