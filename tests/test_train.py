@@ -25,6 +25,7 @@ from clearmark import runs
 from clearmark.checkpoints import WholeCheckpoints
 from clearmark.config import build_network, create
 from clearmark.data import as_tensors
+from clearmark.data.marked import MarkedPhotos
 from clearmark.removal import Removal
 
 FIGURES = {
@@ -216,6 +217,23 @@ def test_callbacks_run(callbacks, photos, tmp_path):
     again = trainer.test(Removal(network), data, verbose=False)[0]
     names = [name for name in again if not math.isnan(again[name])]
     assert [figures[n] for n in names] == pytest.approx([again[n] for n in names], rel=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_steps_that_wait_for_their_samples_are_told_of_once(
+    workers, photos, tmp_path, monkeypatch, capsys
+):
+    make = MarkedPhotos.__getitem__
+
+    def late(self, key):
+        time.sleep(0.1)
+        return make(self, key)
+
+    monkeypatch.setattr(MarkedPhotos, "__getitem__", late)
+    steps = ("data.samples_per_epoch=48", "trainer.limit_train_batches=24")
+    train(tmp_path, photos, *steps, f"data.workers={workers}", "+callbacks.pace.every=2")
+    said = capsys.readouterr().err.count("steps wait for their samples")
+    assert said == workers  # the training process itself cannot be late
 
 
 def test_the_profile_times_each_step(photos, tmp_path):

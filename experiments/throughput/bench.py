@@ -1,6 +1,6 @@
 """How fast samples are made, how much of the network's speed training keeps, how soon it starts.
 
-python experiments/throughput/bench.py synthesis | fit | waits | startup
+python experiments/throughput/bench.py synthesis | fit | waits | levers | startup
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ from clearmark.data import as_tensors
 from clearmark.removal import Removal
 
 ROOT = Path(__file__).resolve().parents[2]
+LEVERS = (
+    *("", "channels_last=false", "optimizer.fused=false", "compile=true", "precision=bf16"),
+    *("threads=1", "data.workers=0", "data.workers=1", "trainer.log_every_n_steps=1"),
+)
+"""What may make training faster or slower, each as it is typed."""
 WAITED = "[_TrainingEpochLoop].train_dataloader_next"
 WARM = 6000
 """Samples before the clock starts: letters are drawn, and photos decoded, once and kept."""
@@ -171,6 +176,23 @@ def fit(repeats: int, steps: int, overrides: list[str]) -> None:
     print(f"| ratio | {spread([a / b for a, b in both], 3)} |")
 
 
+def levers(repeats: int, steps: int, overrides: list[str]) -> None:
+    """Samples per second of training, with one thing at a time not as by default."""
+    paces: dict[str, list[float]] = {lever: [] for lever in LEVERS}
+    cfg, data = warm(overrides)
+    threads = torch.get_num_threads()
+    for _ in range(repeats):
+        for lever, found in paces.items():
+            cfg = config("logger=csv", *overrides, *lever.split())
+            torch.set_num_threads(cfg.threads or threads)
+            data.workers = cfg.data.workers
+            found.append(fit_pace(cfg, data, steps, steps // 4))
+    print("| | samples/s | range | of the default |\n|---|---|---|---|")
+    for lever, found in paces.items():
+        share = median(found) / median(paces[""])
+        print(f"| {lever or 'default'} | {spread(found, 1)} | {share:.2f} |")
+
+
 def startup(repeats: int) -> None:
     """Seconds from the command to the first finished training step, and of --help."""
     times: dict[str, list[float]] = {"first training step": []}
@@ -201,21 +223,20 @@ def startup(repeats: int) -> None:
 def main() -> None:
     """Measure what the command line names, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("synthesis", "fit", "waits", "startup"))
+    parser.add_argument("what", choices=("synthesis", "fit", "waits", "levers", "startup"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=200, help="of one synthesis repeat")
-    parser.add_argument("--steps", type=int, default=40, help="of one repeat of fit or waits")
-    parser.add_argument("overrides", nargs="*", help="of the config of fit, waits")
+    parser.add_argument("--steps", type=int, default=40, help="of one training")
+    parser.add_argument("overrides", nargs="*", help="of the config of training")
     args = parser.parse_intermixed_args()
     cli.keep_freed_memory()  # as the entry points do
     if args.what == "synthesis":
         synthesis(args.repeats, args.samples)
-    elif args.what == "fit":
-        fit(args.repeats, args.steps, args.overrides)
-    elif args.what == "waits":
-        waits(args.repeats, args.steps, args.overrides)
-    else:
+    elif args.what == "startup":
         startup(args.repeats)
+    else:
+        measured = {"fit": fit, "waits": waits, "levers": levers}[args.what]
+        measured(args.repeats, args.steps, args.overrides)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from clearmark.removal import Removal
 COLUMNS = ("marked", "restored", "clean", "error x4", "mask")
 
 
+LATE = 1 / 3  # share of the time from which on waiting for samples is worth a word
 BACKWARD = 3  # what a training step computes, in forward passes: one, and about two to go back
 
 
 class Pace(L.Callback):
     """Samples per second and minutes left, on the progress bar and in the logs.
 
-    Beside the figures of a validation it logs what was spent on training until then.
+    Beside the figures of a validation it logs what was spent on training until then. If steps wait
+    for their samples a third of the time, it says so, once.
 
     Args:
         every: training steps between two readings.
@@ -44,6 +47,7 @@ class Pace(L.Callback):
         self.samples, self.seconds, self.gmac = 0, 0.0, 0.0
         self.before, self._began = 0.0, time.perf_counter()
         self._since: float | None = None
+        self._waited: float | None = 0.0  # None when it has been said
 
     @property
     def samples_per_second(self) -> float:
@@ -78,8 +82,11 @@ class Pace(L.Callback):
         if not self.gmac:
             assert isinstance(pl_module, Removal)
             self.gmac = results.gmac(pl_module.network, *batch["marked"].shape[2:])
+        now = time.perf_counter()
         if self._since is None:
-            self._since = time.perf_counter()
+            self._since = now
+        elif self._waited is not None:
+            self._waited += now - self._since
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, at: int
@@ -97,6 +104,21 @@ class Pace(L.Callback):
                 values["min left"] = (steps - trainer.global_step) * pace / 60
             pl_module.log_dict(values, prog_bar=True, logger=False)
             pl_module.log("train/samples_per_second", self.samples_per_second)
+            if at >= 5 * self.every:
+                self._tell(trainer)
+
+    def _tell(self, trainer: L.Trainer) -> None:
+        """Say if the processes that make samples are too slow, or kept from it."""
+        workers = trainer.datamodule.workers  # type: ignore[attr-defined]
+        if workers and self._waited is not None and self._waited > LATE * self.seconds:
+            share, self._waited = self._waited / self.seconds, None
+            if trainer.is_global_zero:
+                print(
+                    f"\nsteps wait for their samples {share:.0%} of the time: raise data.workers "
+                    f"({workers} now), or, where other programs keep the cores busy, let the "
+                    "training process make them with data.workers=0",
+                    file=sys.stderr,
+                )
 
     def on_validation_start(self, *args: Any) -> None:
         self._since = None
