@@ -331,27 +331,6 @@ def test_a_run_becomes_a_released_model(exported, trained, tmp_path, capsys):
     assert f"{size / 1e6:.2f} MB" in said
 
 
-def test_the_difference_is_the_largest_of_all():
-    def shift(by):
-        return lambda marked: SimpleNamespace(image=marked + by * (marked == marked.max()))
-
-    pixels = np.random.default_rng(0).integers(0, 200, (2, 8, 9, 3), np.uint8)
-    samples = [{"marked": p, "opacity": p[..., 0]} for p in pixels]
-    parity = export.compare(shift(0), shift(0.1), samples)
-    assert parity.largest == pytest.approx(0.1)
-    peaks = [(p == p.max()).mean() for p in pixels]
-    assert parity.mean == pytest.approx(0.1 * np.mean(peaks))
-    assert parity.psnr == pytest.approx(-10 * np.log10(0.1**2 * np.mean(peaks)))
-    assert export.compare(shift(0), shift(0), samples)[:3] == (0, 0, np.inf)
-    clamped = export.compare(shift(0.1), shift(9), samples)
-    assert clamped.largest == pytest.approx(0.9 - samples_peak(pixels))
-
-
-def samples_peak(pixels):
-    """What is left above the darker of the two pictures' brightest values, shifted by 0.1."""
-    return min(p.max() for p in pixels) / 255
-
-
 def test_the_card_tells_of_the_run(exported, trained, tmp_path):
     exported(trained, tmp_path / "my model")
     card = (tmp_path / "my model" / "README.md").read_text("utf-8")

@@ -45,16 +45,27 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to write to, put at ``path`` at the end, in the place of what is there."""
+def aside(path: Path) -> Iterator[Path]:
+    """A path of the same name elsewhere, to write a file or a folder to and to try it out.
+
+    It is put at ``path`` at the end, in the place of what is there; if it fails, nothing changes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-        new, old = Path(beside, "new"), Path(beside, "old")
-        new.mkdir()
+        new, old = Path(beside, "new", path.name), Path(beside, "old")
+        new.parent.mkdir()
         yield new
-        if path.exists():
+        if path.is_dir() and new.is_dir():  # a folder is not replaced at once
             os.replace(path, old)
         os.replace(new, path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to write to, put at ``path`` at the end, in the place of what is there."""
+    with aside(path) as new:
+        new.mkdir()
+        yield new
 
 
 @contextmanager

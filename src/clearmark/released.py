@@ -28,17 +28,8 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{WEIGHTS}"))
 
 
-def write(folder: Path, network: nn.Module, config: dict[str, Any], card: str) -> None:
-    """Write a released model; a folder that is there is replaced if it holds one, or nothing.
-
-    Kernels are stored in 16 bits, which halves the file. What is small or must not lose precision
-    stays in 32: biases, gains, running statistics, and what 16 bits cannot hold.
-
-    Args:
-        folder: where it goes; it is whole or not there.
-        network: on any device.
-        config: of the checkpoint; its ``model`` builds the network again.
-        card: the text of the model card.
+def check_place(folder: Path) -> None:
+    """See that a released model can be put there.
 
     Raises:
         UserError: something else is in the place of the folder, or in it.
@@ -53,6 +44,24 @@ def write(folder: Path, network: nn.Module, config: dict[str, Any], card: str) -
         raise UserError(
             f"output={folder} holds {others[0]}, which is of no released model; give a new folder"
         )
+
+
+def write(folder: Path, network: nn.Module, config: dict[str, Any], card: str) -> None:
+    """Write a released model; a folder that is there is replaced if it holds one, or nothing.
+
+    Kernels are stored in 16 bits, which halves the file. What is small or must not lose precision
+    stays in 32: biases, gains, running statistics, and what 16 bits cannot hold.
+
+    Args:
+        folder: where it goes; it is whole or not there.
+        network: on any device.
+        config: of the checkpoint; its ``model`` builds the network again.
+        card: the text of the model card.
+
+    Raises:
+        UserError: see ``check_place``.
+    """
+    check_place(folder)
     buffers = {name for name, _ in network.named_buffers()}
     weights = {
         name: _stored(value, exact=name in buffers) for name, value in network.state_dict().items()

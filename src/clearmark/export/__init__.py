@@ -1,8 +1,8 @@
-"""Networks for others to use: a module a format, each with ``write`` and ``load``.
+"""Networks for others to use: a module a format, each with ``check``, ``write`` and ``load``.
 
-``write(output, network, config, ckpt)`` writes it, whole or not at all, ``load(output, threads)``
-gives back what maps marked (B, 3, H, W) to an answer with ``image`` and ``mask``, to be compared
-with the network.
+``check(output)`` refuses a place for it, ``write(output, network, config, ckpt)`` writes it, whole
+or not at all, ``load(output, threads)`` gives back what maps marked (B, 3, H, W) to an answer with
+``image`` and ``mask``, and ``LIMITS`` says how far that may be from the network (see ``parity``).
 """
 
 from clearmark.export import (

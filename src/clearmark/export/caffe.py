@@ -21,10 +21,21 @@ from torch.nn import functional as F
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, OUTPUTS, Restored, traced
+from clearmark.export.graph import INPUT, OUTPUTS, SINGLE, Restored, traced
 from clearmark.export.walk import Growth, sides, walk
 
 STRUCTURE, WEIGHTS, CONFIG = "deploy.prototxt", "network.caffemodel", "config.json"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that nothing else is in the place of the folder.
+
+    Raises:
+        UserError: something is.
+    """
+    if output.exists() and not (output / STRUCTURE).is_file():
+        raise UserError(f"output={output} exists, and is no Caffe network; name another")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
@@ -48,8 +59,7 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
         ) from error
     from clearmark.export.caffe_layers import CaffeLayers
 
-    if output.exists() and not (output / STRUCTURE).is_file():
-        raise UserError(f"output={output} exists, and is no Caffe network; name another")
+    check(output)
     program = traced(network)
     layers = CaffeLayers(sides(program))
     outputs = walk(program, layers, layers.marked, "caffe")

@@ -6,6 +6,7 @@ Sides of 32 pixels or more; the networks themselves take any.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,21 @@ class Restored(NamedTuple):
 
     image: Tensor
     mask: Tensor | None = None
+
+
+class Limits(NamedTuple):
+    """How far what is written may be from the network.
+
+    largest: difference of a value of the picture or the mask, in [0, 1].
+    psnr: of the one picture to the other, in dB, at least.
+    """
+
+    largest: float = math.inf
+    psnr: float = 0.0
+
+
+SINGLE = Limits(largest=1e-4)
+"""Of formats in 32 bits."""
 
 
 class Graph(nn.Module):
@@ -62,10 +78,12 @@ def traced(network: nn.Module) -> ExportedProgram:
 
 
 def check_suffix(output: Path, suffix: str, key: str) -> None:
-    """See that a file is named as its format is.
+    """See that a file is named as its format is, and can be put there.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not, or a folder is there.
     """
+    if output.is_dir():
+        raise UserError(f"output={output} is a folder, and format={key} a file; name another")
     if output.suffix != suffix:
         raise UserError(f"output={output}: format={key} is a file; name it {output.name}{suffix}")

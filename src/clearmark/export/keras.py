@@ -20,12 +20,22 @@ from torch import Tensor, nn
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, OUTPUTS, Restored, check_suffix, traced
+from clearmark.export.graph import INPUT, OUTPUTS, SINGLE, Restored, check_suffix, traced
 
 if TYPE_CHECKING:
     import keras
 
 SUFFIX = ".keras"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that the file has its format's name.
+
+    Raises:
+        UserError: see ``graph.check_suffix``.
+    """
+    check_suffix(output, SUFFIX, "keras")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
@@ -34,7 +44,7 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
     Raises:
         UserError: the extra is not installed, or the network has an operator that Keras has not.
     """
-    check_suffix(output, SUFFIX, "keras")
+    check(output)
     model = built(network, "keras")
     with disk.whole(output) as beside:
         ending = beside.with_suffix(SUFFIX)  # Keras insists on it

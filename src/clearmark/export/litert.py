@@ -17,11 +17,21 @@ from torch import Tensor, nn
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, Restored, check_suffix
+from clearmark.export.graph import INPUT, SINGLE, Restored, check_suffix
 from clearmark.export.keras import answering, built, quiet, tensorflow
 from clearmark.export.tensorflow import save
 
 SUFFIX = ".tflite"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that the file has its format's name.
+
+    Raises:
+        UserError: see ``graph.check_suffix``.
+    """
+    check_suffix(output, SUFFIX, "litert")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
@@ -30,7 +40,7 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
     Raises:
         UserError: the extra is not installed, or the network has an operator that LiteRT has not.
     """
-    check_suffix(output, SUFFIX, "litert")
+    check(output)
     model = built(network, "litert")
     import tensorflow as tf
 

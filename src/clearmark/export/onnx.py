@@ -18,9 +18,19 @@ from torch import Tensor, nn
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, OUTPUTS, Restored, check_suffix, traced
+from clearmark.export.graph import INPUT, OUTPUTS, SINGLE, Restored, check_suffix, traced
 
 SUFFIX = ".onnx"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that the file has its format's name.
+
+    Raises:
+        UserError: see ``graph.check_suffix``.
+    """
+    check_suffix(output, SUFFIX, "onnx")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
@@ -29,7 +39,7 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
     Raises:
         UserError: the extra is not installed, or the network has an operator that ONNX has not.
     """
-    check_suffix(output, SUFFIX, "onnx")
+    check(output)
     _needed()
     sizes = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     program = traced(network)

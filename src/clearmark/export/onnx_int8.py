@@ -22,8 +22,10 @@ from torch import nn
 from clearmark import disk
 from clearmark.data import PhotosModule
 from clearmark.export import onnx
-from clearmark.export.graph import INPUT, check_suffix
+from clearmark.export.graph import INPUT, Limits, check_suffix
 from clearmark.watermarks import Logo, Stamp, Text, Tiled
+
+LIMITS = Limits(psnr=30)
 
 PICTURES = 48
 """That the ranges are taken from."""
@@ -35,13 +37,22 @@ PERCENTILE = 99.999
 load = onnx.load
 
 
+def check(output: Path) -> None:
+    """See that the file has its format's name.
+
+    Raises:
+        UserError: see ``graph.check_suffix``.
+    """
+    check_suffix(output, onnx.SUFFIX, "onnx_int8")
+
+
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
     """Write the file ``output``.
 
     Raises:
         UserError: see ``onnx.write``.
     """
-    check_suffix(output, onnx.SUFFIX, "onnx_int8")
+    check(output)
     with tempfile.TemporaryDirectory() as folder:
         single, prepared = (Path(folder) / f"{name}.onnx" for name in ("single", "prepared"))
         onnx.write(single, network, config, ckpt)

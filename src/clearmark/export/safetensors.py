@@ -10,6 +10,19 @@ from torch import nn
 from clearmark import released, runs
 from clearmark.errors import UserError
 from clearmark.export.card import card
+from clearmark.export.graph import Limits
+
+LIMITS = Limits(largest=0.1, psnr=50)
+"""Of 16 bits, which cost a trained network a thousandth, some 100 dB."""
+
+
+def check(output: Path) -> None:
+    """See that the folder can be put there.
+
+    Raises:
+        UserError: see ``released.check_place``.
+    """
+    released.check_place(output)
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:

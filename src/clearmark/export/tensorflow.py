@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, Restored
+from clearmark.export.graph import INPUT, SINGLE, Restored
 from clearmark.export.keras import answering, built, compiled, quiet, tensorflow
 
 if TYPE_CHECKING:
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 SIGNATURE = "serving_default"
 GRAPH = "saved_model.pb"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that nothing else is in the place of the folder.
+
+    Raises:
+        UserError: something is.
+    """
+    if output.exists() and not (output / GRAPH).is_file():
+        raise UserError(f"output={output} exists, and is no SavedModel; name another")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
@@ -38,8 +49,7 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
         UserError: the extra is not installed, the network has an operator that Keras has not, or
             something else is in the place of ``output``.
     """
-    if output.exists() and not (output / GRAPH).is_file():
-        raise UserError(f"output={output} exists, and is no SavedModel; name another")
+    check(output)
     model = built(network, "tensorflow")
     with disk.whole_folder(output) as beside:
         save(model, beside)

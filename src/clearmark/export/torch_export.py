@@ -14,14 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from clearmark import disk
-from clearmark.export.graph import Restored, check_suffix, traced
+from clearmark.export.graph import SINGLE, Restored, check_suffix, traced
 
 SUFFIX = ".pt2"
+LIMITS = SINGLE
+
+
+def check(output: Path) -> None:
+    """See that the file has its format's name.
+
+    Raises:
+        UserError: see ``graph.check_suffix``.
+    """
+    check_suffix(output, SUFFIX, "torch")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
     """Write the file ``output``."""
-    check_suffix(output, SUFFIX, "torch")
+    check(output)
     with disk.whole(output) as beside, beside.open("wb") as file:
         torch.export.save(traced(network), file)
 
