@@ -286,7 +286,6 @@ EXPORT = [
     ("ckpt={run} output={one} overwrite=true", "output={one}", "photo.png"),
     ("ckpt={run} output={file} overwrite=true", "output={file}", "is a file"),
     ("ckpt={run} output={file}/x", "{file}", "directory"),
-    ("ckpt=unet output=x", "unet is a released model already", "copy"),
     ("ckpt=unet output=x format=onnx", "output=x", "name it x.onnx"),
     ("ckpt={run} output=x samples=0", "samples=0", "1 to"),
     ("ckpt={run} output=x overwrite=yess", "overwrite=yess", "true or false"),

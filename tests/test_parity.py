@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_released import content
 
 import export
-from clearmark import cli, runs
+from clearmark import cli, released, runs
 from clearmark.errors import UserError
 from clearmark.export import FORMATS, onnx_int8, parity, safetensors
 from clearmark.export.graph import SINGLE, Limits, Restored
@@ -173,3 +174,8 @@ def test_a_folder_is_not_replaced_by_a_file(composed, tmp_path):
     with pytest.raises(UserError, match="is a folder, and format=torch a file"):
         export.export(command(composed, "unet", "torch", output, "overwrite=true"))
     assert output.is_dir()
+
+
+def test_a_released_model_comes_out_as_it_is(composed, tmp_path):
+    export.export(command(composed, "unet", "safetensors", tmp_path / "mine"))
+    assert content(tmp_path / "mine") == content(released.EMBEDDED / "unet")

@@ -391,8 +391,6 @@ def test_nothing_is_replaced_unasked(exported, model, run_folder, tmp_path):
     assert content(model) == before
     exported(run_folder, model, "overwrite=true")
     assert content(model)["config.json"] != before["config.json"]
-    with pytest.raises(UserError, match="is a released model already"):
-        exported(model, tmp_path / "again")
 
 
 # Training that starts from one

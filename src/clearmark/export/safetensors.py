@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from clearmark import released, runs
-from clearmark.errors import UserError
 from clearmark.export.card import card
 from clearmark.export.graph import Limits
 
@@ -32,14 +31,18 @@ def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) 
         output: replaced if it is a released model.
         network: with the weights to release.
         config: of the checkpoint.
-        ckpt: the checkpoint's file, in the run that the card tells of.
+        ckpt: the checkpoint's file, in the run that the card tells of; or the weights of a
+            released model, which comes out as it is.
 
     Raises:
-        UserError: the network is a released one, or something else is in the place of ``output``.
+        UserError: something else is in the place of ``output``.
     """
-    if ckpt.suffix == ".safetensors":
-        raise UserError(f"ckpt={ckpt.parent} is a released model already; copy the folder")
-    released.write(output, network, config, card(output.name, network, config, ckpt))
+    told = ckpt.with_name(released.CARD)
+    if ckpt.suffix == ".safetensors" and told.is_file():
+        text = told.read_text(encoding="utf-8")
+    else:
+        text = card(output.name, network, config, ckpt)
+    released.write(output, network, config, text)
 
 
 def load(output: Path, threads: int | None = None) -> nn.Module:
