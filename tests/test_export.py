@@ -52,13 +52,9 @@ def same(network, written):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
-    [
-        *((model, "onnx") for model in tiny.choices("model")),
-        ("conv_fc", "torch"),
-        ("unet", "torch"),
-    ],
+    [(model, name) for model in tiny.choices("model") for name in FILES],
 )
-def test_every_network(model, name, tmp_path):  # of torch only those that differ most: time
+def test_every_network(model, name, tmp_path):
     network, output = made(model), tmp_path / f"net{FILES[name]}"
     FORMATS[name].write(output, network, {"model": {}}, tmp_path)
     same(network, FORMATS[name].load(output))
@@ -79,10 +75,11 @@ class Activations(nn.Module):
         return graph.Restored(torch.stack(outputs).mean(0) / 2, torch.stack(outputs).amax(0)[:, :1])
 
 
-def test_every_activation(tmp_path):
-    network, output = Activations().eval(), tmp_path / "net.onnx"
-    onnx.write(output, network, {"model": {}}, tmp_path)
-    same(network, onnx.load(output))
+@pytest.mark.parametrize("name", FILES)
+def test_every_activation(name, tmp_path):
+    network, output = Activations().eval(), tmp_path / f"net{FILES[name]}"
+    FORMATS[name].write(output, network, {"model": {}}, tmp_path)
+    same(network, FORMATS[name].load(output))
 
 
 def test_a_network_without_a_mask(tmp_path):
