@@ -8,6 +8,8 @@ import re
 import pytest
 import tiny
 
+from clearmark.export import FORMATS, parity
+
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+(?:e-?\d+)?")
 
 
@@ -92,3 +94,42 @@ def as_numbers(row):
     for cell in row:
         with contextlib.suppress(ValueError):
             yield float(cell)
+
+
+def script(study):
+    """The module of a study's measure.py."""
+    path = tiny.ROOT / "experiments" / study / "measure.py"
+    spec = importlib.util.spec_from_file_location(f"{study}_measure", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_runtimes_table_is_what_its_results_give():
+    runtimes = script("runtimes")
+    assert {*runtimes.ROWS} == {*FORMATS}
+    with runtimes.RESULTS.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]] == runtimes.FIELDS
+    assert [row["format"] for row in rows] == [*runtimes.ROWS]
+    assert f"\n{runtimes.table(rows)}\n" in (tiny.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_runtimes_are_measured_by_what_exports_them(monkeypatch, tmp_path):
+    """At the places that the README tells to type."""
+    runtimes, written = script("runtimes"), []
+
+    def write(name, output, network, config, ckpt, samples, threads):
+        FORMATS[name].check(output)
+        output.parent.mkdir()
+        output.write_bytes(bytes(4920000))
+        written.append((name, len(samples), threads))
+        return parity.Parity(7.66e-7, 1e-8, 149.52, 1e-6, (34.12, 27.46))
+
+    monkeypatch.setattr(parity, "write", write)
+    monkeypatch.setattr(runtimes, "RESULTS", tmp_path / "results.csv")
+    runtimes.main([])
+    assert written == [(name, 4, 1) for name in runtimes.ROWS]
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    assert [*first.values()] == ["onnx", "4.92", "27.5", "34.1", "7.7e-07", "149.5"]
