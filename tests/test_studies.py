@@ -133,3 +133,15 @@ def test_runtimes_are_measured_by_what_exports_them(monkeypatch, tmp_path):
     with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
         first = next(csv.DictReader(file))
     assert [*first.values()] == ["onnx", "4.92", "27.5", "34.1", "7.7e-07", "149.5"]
+
+
+def test_the_lighter_figure_takes_four_models_in_four_runtimes(monkeypatch, tmp_path):
+    lighter = script("lighter")
+    monkeypatch.setattr(lighter, "HERE", tmp_path)
+    rows = [
+        [f"{model}", f"{runtime}", *map(str, (model, 0, 4, 46, 9 * model + runtime, 1))]
+        for model in range(4)
+        for runtime in range(4)
+    ]
+    lighter.draw(rows)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000

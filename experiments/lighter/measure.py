@@ -126,20 +126,25 @@ def draw(rows: list[list[str]]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
     axis = figure.subplots()
     models, runtimes = (list(dict.fromkeys(row[at] for row in rows)) for at in (0, 1))
+    for at, model in enumerate(models):
+        own = sorted((float(row[6]), float(row[2])) for row in rows if row[0] == model)
+        axis.plot(*zip(*own, strict=True), color=f"C{at}", alpha=0.4, linewidth=1)
     for row in rows:
         gain, took, size = (float(row[at]) for at in (2, 6, 7))
         colour, marker = f"C{models.index(row[0])}", MARKERS[runtimes.index(row[1])]
-        axis.scatter(took, gain, 80 * size, colour, marker, alpha=0.6)
+        axis.scatter(took, gain, 80 * size, colour, marker, alpha=0.6, edgecolors="white")
     named = [Line2D([], [], color=f"C{at}", label=name) for at, name in enumerate(models)]
     named += [
         Line2D([], [], color="0.4", marker=marker, linestyle="", label=name)
         for marker, name in zip(MARKERS, runtimes, strict=False)
     ]
-    axis.legend(handles=named, loc="lower right")
+    # Beside the picture, where no model can lie under it.
+    figure.legend(handles=named, loc="outside right upper", title="area: size of the file")
     axis.set(xlabel="milliseconds, 256x256, one thread", ylabel="gain on MarkBench (dB)")
+    axis.margins(0.1)
     axis.set_xlim(left=0)
     axis.grid(alpha=0.3)
     figure.savefig(HERE / "figure.png", dpi=110)
