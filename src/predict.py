@@ -99,20 +99,20 @@ def _restore_file(
     Raises:
         pictures.PictureError: the file or its mask is broken, or the result cannot be written.
     """
-    from clearmark import pictures
+    from clearmark import beside, pictures
 
     wanted = job.results if cfg.overwrite else job.missing
     picture = pictures.read(job.source, cfg.megapixels)
     picture = pictures.fitting(picture, job.results[""].suffix)
     restored, mask = remover.restore(picture.pixels, "mask" in wanted or cfg.compare, watch)
     if job.hint:
-        restored = pictures.limited(picture.pixels, restored, job.hint, cfg.megapixels)
+        restored = beside.limited(picture.pixels, restored, job.hint, cfg.megapixels)
     made = {"": replace(picture, pixels=restored)}
     if mask is not None:
-        made["mask"] = pictures.of_mask(mask)
+        made["mask"] = beside.of_mask(mask)
     if "compare" in wanted:
         seen = made["mask"].pixels if "mask" in made else None
-        made["compare"] = pictures.side_by_side(picture.pixels, restored, seen)
+        made["compare"] = beside.side_by_side(picture.pixels, restored, seen)
     losses = picture.losses
     del picture, mask  # a large picture's bytes are needed to write the result
     try:

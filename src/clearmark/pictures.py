@@ -215,46 +215,6 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def limited(
-    pixels: np.ndarray, restored: np.ndarray, hint: Path, megapixels: float | None
-) -> np.ndarray:
-    """The restored picture where a picture of the same size is white, the given one where black.
-
-    Raises:
-        PictureError: the hint cannot be read, or has another size.
-    """
-    try:
-        where = read(hint, megapixels).pixels
-    except PictureError as error:
-        raise PictureError(f"mask={hint}: {error}") from error
-    if where.shape != pixels.shape:
-        sizes = [f"{found.shape[1]}x{found.shape[0]}" for found in (where, pixels)]
-        raise PictureError(f"mask={hint} is {sizes[0]}, the picture {sizes[1]}")
-    mixed, most = np.empty_like(pixels), np.iinfo(where.dtype).max
-    for rows in bands(*pixels.shape[:2]):
-        share, change = where[rows] / most, restored[rows].astype(float) - pixels[rows]
-        mixed[rows] = np.rint(pixels[rows] + share * change)
-    return mixed
-
-
-def of_mask(mask: np.ndarray) -> Picture:
-    """A mask (H, W) in [0, 1] as a grey picture in 8 bits, white for sure of a mark."""
-    grey = np.empty(mask.shape, np.uint8)
-    for rows in bands(*mask.shape):
-        grey[rows] = np.rint(mask[rows] * 255)
-    return Picture(grey)
-
-
-def side_by_side(pixels: np.ndarray, restored: np.ndarray, mask: np.ndarray | None) -> Picture:
-    """Before, after and, if there is one, the mask (H, W) in 8 bits."""
-    parts = [pixels, restored]
-    if pixels.dtype == np.uint16:
-        parts = [eight_bits(part) for part in parts]
-    if mask is not None:
-        parts.append(np.repeat(mask[..., None], 3, 2))
-    return Picture(np.hstack(parts))
-
-
 def writable(path: Path) -> bool:
     """Whether there is a writer for pictures of that kind."""
     try:
