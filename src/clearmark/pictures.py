@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from clearmark import disk, metadata
+from clearmark import disk, metadata, tags
 from clearmark.metadata import NONE, Metadata
 
 FORMATS = (
@@ -33,6 +33,7 @@ FORMATS = (
     "AVIF",
     "SUN",
 )
+JPEG, TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".tif", ".tiff")
 DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says more
@@ -51,7 +52,7 @@ class Picture:
     Args:
         pixels: (H, W, 3) RGB, or (H, W) grey where one is made; uint8 or uint16.
         alpha: (H, W) of the same type, or None for an opaque picture.
-        metadata: EXIF and colour profile.
+        metadata: EXIF, colour profile and the like.
         losses: what of the file is not in here, or would not be in a file, in a few words each.
     """
 
@@ -104,11 +105,13 @@ def _too_large(pixels: int, megapixels: float) -> PictureError:
 def _decoded(path: Path, image: Image.Image) -> Picture:
     deep, turn = _bits(path, image) == 16, image.getexif().get(metadata.ORIENTATION, 1)
     frames, mode = getattr(image, "n_frames", 1), image.mode
+    beside = metadata.read(image)
     image.load()  # raises if the file is cut short, which OpenCV would not say
-    beside = metadata.read(image)  # not before: Pillow turns a TIFF by it
     losses: tuple[str, ...] = (f"only the first of its {frames} frames",) if frames > 1 else ()
     if mode == "CMYK":
         losses += ("CMYK became RGB without its colour profile",)
+    elif metadata.misfit(image):
+        losses += ("its colour profile, not of RGB, stays behind",)
     if deep:
         image.close()  # what it holds has been asked for, and may be large
         pixels = _deep(path)
@@ -200,11 +203,12 @@ def fitting(picture: Picture, suffix: str) -> Picture:
         losses = (*picture.losses, f"{kind} has 8 bits a channel and not 16; use .png")
         alpha = None if picture.alpha is None else eight_bits(picture.alpha)
         picture = replace(picture, pixels=eight_bits(picture.pixels), alpha=alpha, losses=losses)
-    left = metadata.kept(picture.metadata, kind, picture.pixels.dtype == np.uint16)
+    left, most = (metadata.kept(picture.metadata, one) for one in (kind, ".png"))
+    losses = picture.losses
     if gone := metadata.lost(picture.metadata, left):
-        losses = (*picture.losses, f"{kind} is written without {gone}; use .png")
-        picture = replace(picture, metadata=left, losses=losses)
-    return picture
+        better = "; use .png" if metadata.lost(picture.metadata, most) != gone else ""
+        losses = (*losses, f"{kind} is written without {gone}{better}")
+    return replace(picture, metadata=left, losses=losses)
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
@@ -217,6 +221,8 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
 
 def writable(path: Path) -> bool:
     """Whether there is a writer for pictures of that kind."""
+    if path.suffix.lower() in JPEG:
+        return True  # OpenCV does not know all of its names
     try:
         return bool(cv2.haveImageWriter(str(path)))
     except cv2.error:  # a format that this build of OpenCV knows, but is told not to use
@@ -240,20 +246,22 @@ def write(path: Path, picture: Picture, quality: int = 95) -> None:
         encode = _by_opencv
     with disk.whole(path) as beside, beside.open("w+b") as file:
         encode(picture, kind, quality, file)
+        if kind in TIFF:
+            tags.into_tiff(file, picture.metadata)
 
 
 def _by_pillow(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> None:
     rgba = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
-    how: dict[str, Any] = {"quality": quality}
-    if kind in (".tif", ".tiff"):
+    how: dict[str, Any] = {"quality": quality} | metadata.options(picture.metadata)
+    if kind in TIFF:
         how = {"compression": "tiff_lzw"}
     elif kind == ".png":
-        how = {"compress_level": 3}  # 6 takes thrice as long for some hundredths of the size
+        how["compress_level"] = 3  # 6 takes thrice as long for some hundredths of the size
     elif kind == ".webp":
         how["lossless"] = quality == 100
     name = Image.registered_extensions()[kind]
     try:
-        Image.fromarray(rgba).save(file, name, **how, **metadata.options(picture.metadata))
+        Image.fromarray(rgba).save(file, name, **how)
     except ValueError as error:  # more pixels a side than that kind can have
         raise OSError(f"this picture cannot be written as {kind}: {error}") from error
 
@@ -265,10 +273,14 @@ def _by_opencv(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> No
         pixels = pixels[..., ::-1]
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
-    found = {
-        cv2.IMAGE_METADATA_EXIF: beside.exif.removeprefix(b"Exif\0\0"),
-        cv2.IMAGE_METADATA_ICCP: beside.profile,
-    }
+    found = (
+        {}
+        if kind in TIFF
+        else {
+            cv2.IMAGE_METADATA_EXIF: beside.exif.removeprefix(b"Exif\0\0"),
+            cv2.IMAGE_METADATA_ICCP: beside.profile,
+        }
+    )
     keys = [key for key, content in found.items() if content]
     blocks = [np.frombuffer(found[key], np.uint8) for key in keys]
     try:
@@ -277,4 +289,7 @@ def _by_opencv(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> No
         raise OSError(f"pictures of the kind {kind} cannot be written") from error
     if not done:
         raise OSError(f"this picture cannot be written as {kind}")
-    file.write(data.data)
+    if kind == ".png":
+        tags.into_png(file, data.data, beside)
+    else:
+        file.write(data.data)
