@@ -143,3 +143,30 @@ def test_reading_leaves_a_picture_as_it_is():
     image.getexif()[metadata.ORIENTATION] = 6
     metadata.read(image)
     assert image.getexif()[metadata.ORIENTATION] == 6
+
+
+# The colours of a JPEG
+
+
+@pytest.mark.parametrize(
+    ("source", "quality", "turn", "expected"),
+    [
+        (0, 50, 1, 0),
+        (1, 50, 1, 1),
+        (2, 100, 1, 2),
+        (1, 95, 6, 0),  # halved across would be halved down
+        (2, 95, 6, 2),
+        (None, 90, 1, 0),
+        (None, 89, 1, 2),
+    ],
+)
+def test_a_jpeg_keeps_its_sampling(source, quality, turn, expected, tmp_path):
+    exif = Image.Exif()
+    exif[metadata.ORIENTATION] = turn
+    path = tmp_path / ("a.png" if source is None else "a.jpg")
+    how = {} if source is None else {"subsampling": source}
+    Image.fromarray(PIXELS).save(path, exif=exif, **how)
+    picture = pictures.fitting(pictures.read(path), ".jpg")
+    pictures.write(tmp_path / "b.jpg", picture, quality)
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert JpegImagePlugin.get_sampling(image) == expected

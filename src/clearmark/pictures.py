@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from clearmark import disk, metadata, tags
 from clearmark.metadata import NONE, Metadata
@@ -54,12 +54,14 @@ class Picture:
         alpha: (H, W) of the same type, or None for an opaque picture.
         metadata: EXIF, colour profile and the like.
         losses: what of the file is not in here, or would not be in a file, in a few words each.
+        sampling: of a JPEG's colours as Pillow counts it, 0 for every pixel, 2 for 2x2; -1 unknown.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = NONE
     losses: tuple[str, ...] = ()
+    sampling: int = -1
 
 
 def read(path: Path, megapixels: float | None = None) -> Picture:
@@ -112,6 +114,9 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
         losses += ("CMYK became RGB without its colour profile",)
     elif metadata.misfit(image):
         losses += ("its colour profile, not of RGB, stays behind",)
+    sampling = JpegImagePlugin.get_sampling(image)
+    if turn in (5, 6, 7, 8) and sampling == 1:
+        sampling = 0  # Pillow does not halve colours down alone
     if deep:
         image.close()  # what it holds has been asked for, and may be large
         pixels = _deep(path)
@@ -128,7 +133,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
         image.close()
     pixels = np.ascontiguousarray(_upright(pixels, turn))
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, beside, losses)
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, beside, losses, sampling)
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
@@ -259,6 +264,9 @@ def _by_pillow(picture: Picture, kind: str, quality: int, file: IO[bytes]) -> No
         how["compress_level"] = 3  # 6 takes thrice as long for some hundredths of the size
     elif kind == ".webp":
         how["lossless"] = quality == 100
+    elif kind in JPEG:
+        usual = 0 if quality >= 90 else 2
+        how["subsampling"] = usual if picture.sampling < 0 else picture.sampling
     name = Image.registered_extensions()[kind]
     try:
         Image.fromarray(rgba).save(file, name, **how)
