@@ -217,7 +217,9 @@ def fitting(picture: Picture, suffix: str) -> Picture:
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """The nearest uint8 values of uint16 ones (H, W) or (H, W, C)."""
+    """The nearest uint8 values of uint16 ones (H, W) or (H, W, C); uint8 ones as they are."""
+    if values.dtype == np.uint8:
+        return values
     nearest = np.empty(values.shape, np.uint8)
     for rows in bands(*values.shape[:2]):
         nearest[rows] = (values[rows].astype(np.uint32) + 128) // 257

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from clearmark import inference, released, runs
+from clearmark import inference, metadata, pictures, released, runs
 from clearmark.errors import UserError
 
 Picture = TypeVar("Picture", np.ndarray, Image.Image, Tensor)
@@ -31,16 +31,22 @@ class Remover:
 
         Args:
             image: an array (H, W, 3), RGB, or (H, W, 4) with transparency, which is kept, uint8 or
-                uint16; a PIL picture, as those of Pillow that are neither RGB nor RGBA become RGB;
-                or a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], which goes through in one
-                piece and comes back on its own device.
+                uint16; a PIL picture, which comes back upright, as RGB or, with transparency of
+                any kind, RGBA, in the 8 bits that Pillow has for colours; or a float tensor
+                (3, H, W) or (B, 3, H, W) in [0, 1], which goes through in one piece and comes back
+                on its own device. The ``info`` of a PIL picture that comes back holds its EXIF, RGB
+                profile, XMP, resolution and text as ``save`` takes them, which writes them only if
+                told to: ``restored.save(path, **restored.info)``, for JPEG, PNG and WebP all that
+                they hold, for TIFF all but XMP and what the camera and the place say.
 
         Raises:
             ValueError: it is none of these.
         """
         if isinstance(image, Image.Image):
-            picture = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-            return Image.fromarray(self(np.asarray(picture)))
+            beside = metadata.read(image)
+            restored = Image.fromarray(pictures.eight_bits(self(_pixels(image))))
+            restored.info.update(**metadata.options(beside))
+            return restored
         if isinstance(image, Tensor):
             return self._tensor(image)
         if not isinstance(image, np.ndarray):
@@ -51,9 +57,9 @@ class Remover:
                 f"an array of {image.dtype} of shape {image.shape} is no picture; give (H, W, 3) "
                 "RGB or (H, W, 4) RGBA, uint8 or uint16"
             )
-        restored = image.copy()
-        restored[..., :3] = self.restore(image[..., :3], with_mask=False)[0]
-        return restored
+        result = image.copy()
+        result[..., :3] = self.restore(image[..., :3], with_mask=False)[0]
+        return result
 
     def mask(self, image: np.ndarray) -> np.ndarray | None:
         """Where marks are: (H, W) float32, a probability, of (H, W, 3) RGB uint8 or uint16.
@@ -79,6 +85,19 @@ class Remover:
         batch = image.reshape(-1, *image.shape[-3:])
         restored = self.network(batch.to(weight)).image.clamp(0, 1)
         return restored.to(image).reshape(image.shape)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3 or 4) of a picture of Pillow, upright: uint16 if it has 16 bits, else uint8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, 2)
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"a picture of mode {image.mode} has no defined range; give one of 8 bits, or an array "
+            "(H, W, 3) of uint16"
+        )
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def load(ckpt: str | Path | None = None, device: str | None = None) -> Remover:
