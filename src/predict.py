@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
     output, hint = (None if cfg[key] is None else cli.path(cfg, key) for key in ("output", "mask"))
     beside = [name for name, key in BESIDE.items() if cfg[key]]
     plan = jobs.plan(cli.path(cfg, "input"), output, hint, beside)
+    _leave_out(plan.unread)
     left = [job for job in plan.jobs if cfg.overwrite or job.missing]
     for file in plan.jobs[0].results.values():
         if not plan.many and not cfg.overwrite and file.exists():
@@ -57,6 +59,17 @@ def predict(cfg: DictConfig) -> dict[Path, str]:
         torch.set_num_threads(cfg.threads)
     remover = load(None if cfg.ckpt is None else cli.path(cfg, "ckpt"), cfg.device)
     return _restore_files(remover, plan, left, cfg)
+
+
+def _leave_out(unread: Sequence[Path]) -> None:
+    """Say which pictures are of kinds that are not read, a line for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for path in unread:
+        kinds.setdefault(path.suffix.lower(), []).append(_shown(path))
+    for kind, names in kinds.items():
+        more = f" and {len(names) - 3} more" if names[3:] else ""
+        said = f"left out {', '.join(names[:3])}{more}: {kind} is not read; convert it to .png"
+        print(said, file=sys.stderr)
 
 
 def _restore_files(
@@ -130,5 +143,5 @@ def _shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.argv = cli.quote_paths(sys.argv, PATHS)
+    sys.argv = cli.quote_paths(cli.name_path(sys.argv, "input"), PATHS)
     cli.run(main)

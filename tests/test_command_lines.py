@@ -250,7 +250,10 @@ PREDICT = [
     ("ckpt={run} input={photo} output=x.png mask={missing}", "mask={missing}", "no picture"),
     ("-m ckpt={run} input={missing},{empty} output=x", "input={missing}", "input={empty}"),
     ("ckpt={run} input={photo} output=x.png model=unet", "model", "--cfg job"),
-    ("{photo}", "{photo}", "="),
+    ("{missing}.png", "{missing}.png", "write input={missing}.png"),
+    ("photo.jpg", "photo.jpg", "write input=photo.jpg"),
+    ("{photo} {one}", "{photo}", "one of several paths"),
+    ("compare", "compare", "write compare=..."),
 ]
 GALLERY = [
     ("", "output is not set", "output=..."),

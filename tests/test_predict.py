@@ -289,6 +289,53 @@ def test_a_pattern_goes_beside_its_folder(run, photos, tmp_path, monkeypatch):
         run("*.jpeg", None)
 
 
+def test_kinds_that_are_not_read_are_named(run, photos, tmp_path, capsys):
+    for name in ("a.heic", "b.HEIC", "my trip/c.heic", "my trip/d.heic", "e.nef"):
+        (photos / name).touch()
+    assert run(photos, tmp_path / "out") == {}
+    assert len(names(tmp_path / "out")) == 3
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"left out {photos}/a.heic, {photos}/b.HEIC, {photos}/my trip/c.heic ")
+    assert first.endswith(" and 1 more: .heic is not read; convert it to .png")
+    assert second == f"left out {photos}/e.nef: .nef is not read; convert it to .png"
+    run(photos / "*.jpg", tmp_path / "other")
+    assert "left out" not in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"matches no pictures, but \.heic, which is not"):
+        run(f"{photos}/?.h*", tmp_path / "none")
+    (photos / "a.heic").write_text("of a telephone")
+    broken = run(photos / "a.heic", tmp_path / "a.png")
+    assert list(broken.values()) == [".heic is not read; convert it to .png"]
+
+
+def test_a_jfif_is_a_jpeg(run, photos, tmp_path):
+    (photos / "two.jfif").write_bytes((photos / "one.jpg").read_bytes())
+    run(photos, tmp_path / "out")
+    run(photos / "one.jpg", tmp_path / "alone.jfif")
+    for name in ("out/two.jfif", "alone.jfif"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "out/one.jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["in put/one.jpg"], ["input=in put/one.jpg"]),
+        (["compare=true", "a = b.jpg"], ["compare=true", "input=a = b.jpg"]),
+        (["in put"], ["input=in put"]),
+        (["missing.jpg"], ["missing.jpg"]),
+        (["in put", "input=x"], ["in put", "input=x"]),
+        (["in put", "in put"], ["in put", "in put"]),
+        (["--config-dir", "in put"], ["--config-dir", "in put"]),
+        (["mask=here"], ["mask=here"]),
+        ([""], [""]),
+    ],
+)
+def test_a_path_that_stands_alone_is_the_input(typed, read, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a = b.jpg", "mask=here"):
+        (tmp_path / name).touch()
+    assert cli.name_path(["predict.py", *typed], "input") == ["predict.py", *read]
+
+
 def test_a_name_with_the_signs_of_a_pattern_is_a_name(run, photos, tmp_path):
     (photos / "one[1].jpg").write_bytes((photos / "one.jpg").read_bytes())
     run(photos / "one[1].jpg", tmp_path / "out.png")

@@ -140,6 +140,20 @@ def quote_paths(argv: list[str], names: tuple[str, ...]) -> list[str]:
     return argv if {"-m", "--multirun"} & set(argv) else [quoted(a) for a in argv]
 
 
+def name_path(argv: list[str], key: str) -> list[str]:
+    """Let a path that stands alone be the value of a key: who gives one file needs no word more.
+
+    Several, as a shell makes of ``*.jpg``, stay as they are, to be refused.
+    """
+    alone = [n for n, word in enumerate(argv) if n and mistyped.is_path(word)]
+    if len(alone) != 1 or any(word.startswith(f"{key}=") for word in argv):
+        return argv
+    at = alone[0]
+    if argv[at - 1].startswith("--"):  # an option's value
+        return argv
+    return [*argv[:at], f"{key}={argv[at]}", *argv[at + 1 :]]
+
+
 def quote_digits(argv: list[str], groups: Sequence[str] = ("precision",)) -> list[str]:
     """Make ``precision=32`` the name of a choice again; Hydra would read it as a number."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +38,13 @@ class Plan(NamedTuple):
     many: the input is a folder or a pattern.
     target: the file, or the folder, that results go to.
     jobs: one for each picture.
+    unread: pictures of kinds that are not read, of many.
     """
 
     many: bool
     target: Path
     jobs: list[Job]
+    unread: Sequence[Path] = ()
 
 
 def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[str]) -> Plan:
@@ -66,6 +68,7 @@ def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[
     if hint and not (hint.is_file() or (hint.is_dir() and many)):
         raise UserError(f"mask={hint} is no picture, nor a folder of them for a folder of pictures")
     target = _beside(root) if output is None else output
+    unread: list[Path] = []
     if not many:
         file = target / source.name if target.is_dir() or not target.suffix else target
         pairs = [(source, file)]
@@ -75,9 +78,11 @@ def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[
         if target.resolve() == root.resolve():
             raise UserError(f"output={target} is the input; give another folder")
         found = glob.iglob(str(source), recursive=True) if pattern else source.rglob("*")
-        paths = list(_pictures(sorted(map(Path, found)), target))
+        walked = sorted(map(Path, found))
+        paths, unread = (list(_pictures(walked, target, k)) for k in (KINDS, pictures.UNREAD))
         if not paths:
-            raise UserError(f"input={source} {'matches' if pattern else 'holds'} no pictures")
+            only = f", but {unread[0].suffix}, which is not read" if unread else ""
+            raise UserError(f"input={source} {'matches' if pattern else 'holds'} no pictures{only}")
         pairs = [(path, target / path.relative_to(root)) for path in paths]
     jobs = [
         Job(
@@ -88,7 +93,7 @@ def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[
         for path, file in pairs
     ]
     _check(jobs)
-    return Plan(many, target, jobs)
+    return Plan(many, target, jobs, unread)
 
 
 def _root(pattern: Path) -> Path:
@@ -111,13 +116,13 @@ def _beside(source: Path) -> Path:
     return named.with_name(f"{named.stem}_restored{kind}")
 
 
-def _pictures(paths: Sequence[Path], target: Path) -> Iterator[Path]:
-    """Those that are pictures by their names, and no results."""
+def _pictures(paths: Sequence[Path], target: Path, kinds: Collection[str]) -> Iterator[Path]:
+    """Those that are of some kinds by their names, and no results."""
     results = os.path.realpath(target)
     for path in paths:
         inside = Path(os.path.realpath(path)).is_relative_to(results)
         there = path.is_file() or (path.is_symlink() and not path.exists())  # to say so of a loop
-        if path.suffix.lower() in KINDS and there and path.name[0] != "." and not inside:
+        if path.suffix.lower() in kinds and there and path.name[0] != "." and not inside:
             yield path
 
 

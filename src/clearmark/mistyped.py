@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from clearmark.errors import UserError
 
+KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".heic", ".avif"}
+"""Endings that only a path has."""
 # What other programs call it.
 OTHERWISE = {
     "learning_rate": "lr",
@@ -66,6 +69,13 @@ def refuse_options(words: list[str]) -> None:
     parser.parse_args(words)
 
 
+def is_path(word: str) -> bool:
+    """Whether a word is the path of something that is there, and gives no key a value."""
+    name, found, _ = word.partition("=")
+    said = word[:1] == "-" or (found and name.isidentifier())
+    return not said and os.path.exists(word)  # which takes what no path can be for absent
+
+
 def explain(message: str) -> str:
     """Hydra's message as one line that says what is wrong, and what was probably meant."""
     message = message.partition("Config search path")[0]
@@ -79,6 +89,8 @@ def explain(message: str) -> str:
         return _key(match[1], "cannot be deleted")
     if match := re.search(r"Error parsing override '(.*?)'\s+(.*)", message, re.DOTALL):
         word, why = match[1], " ".join(match[2].split("\n")[0].split())
+        if "input" in known() and (path := _path(word)):
+            return path
         if "missing EQUAL" in why:
             near = nearest(word, known())
             meant = f"{near}=..." if near else "key=value, as optimizer.lr=1e-3, without spaces"
@@ -89,6 +101,16 @@ def explain(message: str) -> str:
     if match := re.search(r"Ambiguous value for argument '(.*?)'", message):
         return f"{match[1]} is more than one value; add -m to run each, or write a list as [a,b]"
     return " ".join(message.split())
+
+
+def _path(word: str) -> str | None:
+    """What to say of a path without its key."""
+    if sum(map(is_path, sys.argv[1:])) > 1:
+        return (
+            f"{word} is one of several paths; give a folder, or a pattern in quotes, as input=..."
+        )
+    looks = is_path(word) or Path(word).suffix.lower() in KINDS or "/" in word.partition("=")[0]
+    return f"{word} says no value; write input={word}" if looks else None
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -33,6 +33,10 @@ FORMATS = (
     "AVIF",
     "SUN",
 )
+UNREAD = {
+    *(".heic", ".heif", ".hif", ".jxl", ".svg", ".psd", ".xcf", ".cr2", ".cr3", ".nef", ".arw"),
+    *(".dng", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+}  # kinds of pictures that are none of these
 JPEG, TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".tif", ".tiff")
 DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
@@ -87,6 +91,8 @@ def read(path: Path, megapixels: float | None = None) -> Picture:
         assert megapixels is not None
         raise _too_large(int(re.findall(r"\d+", str(error))[0]), megapixels) from error
     except Image.UnidentifiedImageError as error:
+        if path.suffix.lower() in UNREAD:
+            raise PictureError(f"{path.suffix} is not read; convert it to .png") from error
         raise PictureError("not a picture") from error
     except OSError as error:
         why = f"cannot be read: {error.strerror}" if error.strerror else f"broken: {error}"

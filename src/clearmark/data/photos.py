@@ -15,7 +15,7 @@ import numpy as np
 from clearmark.errors import UserError
 
 KINDS = {
-    *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".hdr", ".exr", ".sr", ".ras"),
 }
 ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
