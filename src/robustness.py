@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clearmark.robustness.detector import Detector
     from clearmark.robustness.measure import Marker, Remover, Setting
 
-PATHS = ("mark", "ckpt", "data.root", "watermark.font")
+PATHS = ("mark", "text", "ckpt", "data.root", "watermark.font")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="robustness")
@@ -39,6 +39,7 @@ def robustness(cfg: DictConfig) -> pd.DataFrame:
     from clearmark.robustness.advice import advice, table
     from clearmark.robustness.measure import Marker, settings, summary
 
+    cfg.mark = chosen(cfg)
     register_resolvers()
     check(cfg)
     todo = settings(cfg)
@@ -73,6 +74,19 @@ def robustness(cfg: DictConfig) -> pd.DataFrame:
     print(f"all settings {folder / 'report.md'}, as CSV {folder / 'settings.csv'}")
     print(f"figure       {folder / 'figure.png'}")
     return means
+
+
+def chosen(cfg: DictConfig) -> str:
+    """The mark, a picture or a text.
+
+    Raises:
+        UserError: there is none, or two.
+    """
+    given = [str(cfg[key]) for key in ("mark", "text") if cfg[key] not in (None, "")]
+    if len(given) != 1:
+        which = "mark and text are both set" if given else "mark is not set"
+        raise UserError(f'{which}; add one of them, as mark=logo.png or text="Jane Doe"')
+    return given[0]
 
 
 def remover(name: str, device: str | None) -> Remover:

@@ -305,7 +305,9 @@ REPORT = [
     ("run={empty}", "run", "did you mean runs?"),
 ]
 ROBUSTNESS = [
-    ("", "mark is not set", "mark=..."),
+    ("", "mark is not set", "mark=logo.png", "text="),
+    ("mark=logo.png text=Jane", "mark and text are both set", "one of them"),
+    ("text=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),
     ("mark=Jane opacitys=[.1]", "opacitys", "did you mean opacities?"),
     ("mark={missing}.png", "does not exist", "text"),
     ("mark=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),

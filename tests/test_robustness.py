@@ -260,7 +260,8 @@ MARK = "mark=Jane Doe"
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("", "mark is not set; add mark=..."),
+        ("", "mark is not set; add one of them, as mark=logo.png or text="),
+        ("mark=Jane text=Jane", "mark and text are both set"),
         ("mark=none.png", "mark=none.png does not exist"),
         ("mark=Jane positions=[left]", "positions=['left'] are unknown; use middle, rim"),
         ("mark=Jane positions=[] spacings=[]", "leave nothing to do"),
@@ -300,8 +301,8 @@ def test_the_command_leaves_the_same_figures_each_time(composed, tmp_path, run_f
     few = ["photos=2", "calibration=9", "false_alarms=0.1", "opacities=[0.3,0.9]", "sizes=0.6"]
     few += ["data=folder", f"data.root={photos}", "data.size=64", f"ckpt='{run_folder}'"]
     tables = []
-    for folder in (tmp_path / "one", tmp_path / "other"):
-        cfg = composed("robustness", "mark='$5, © Jane'", *few, "threads=1", f"folder={folder}")
+    for word, folder in (("mark", tmp_path / "one"), ("text", tmp_path / "other")):
+        cfg = composed("robustness", f"{word}='$5, © Jane'", *few, "threads=1", f"folder={folder}")
         means = robustness.robustness(cfg)
         tables.append((folder / "settings.csv").read_text())
     assert tables[0] == tables[1]
