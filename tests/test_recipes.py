@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from scipy.stats import kstest
 
 from clearmark.watermarks import Band, Lines, Logo, Mark, MarkAssets, Shape, Stamp, Text, Tiled
 
@@ -22,9 +23,9 @@ def assets():
 
 @pytest.fixture(scope="module")
 def two_halves():
-    """One icon, left half red and right half blue, that shows which way it was turned."""
+    """One icon, left half yellow and right half blue, that shows which way it was turned."""
     icon = np.full((64, 64, 4), 255, np.uint8)
-    icon[:, :32, :3], icon[:, 32:, :3] = (255, 0, 0), (0, 0, 255)
+    icon[:, :32, :3], icon[:, 32:, :3] = (255, 255, 0), (0, 0, 255)
     return MarkAssets((), (icon,), ())
 
 
@@ -63,10 +64,11 @@ def box(opacity):
 
 
 def angle(opacity, colour):
-    """Where the blue half of the icon lies from the red one, in degrees counter-clockwise."""
-    halves = [(opacity > 0) & (colour[..., channel] > 128) for channel in (0, 2)]
-    red, blue = (np.argwhere(half).mean(0) for half in halves)
-    down, right = blue - red
+    """Where the dark half of the icon lies from the light one, in degrees counter-clockwise."""
+    light = colour[..., 0] > 128
+    halves = [(opacity > 0) & half for half in (light, ~light)]
+    left, other = (np.argwhere(half).mean(0) for half in halves)
+    down, right = other - left
     return np.degrees(np.arctan2(-down, right)) % 360
 
 
@@ -112,24 +114,34 @@ def test_logo(name, low, high, draw):
     sides = np.array([max(box(opacity)[2:]) / SIDE for opacity, *_ in samples])
     assert 0.4 - 2 / SIDE <= sides.min() <= 0.43
     assert 0.77 <= sides.max() <= 0.8 + 2 / SIDE
-    tops = np.array([box(opacity)[:2] for opacity, *_ in samples])
-    assert (tops >= 0).all()
-    assert np.histogram(tops, 2, (0, 154))[0].min() > 40
+    for axis in (0, 1):
+        boxes = np.array([box(opacity)[axis::2] for opacity, *_ in samples])
+        share = boxes[:, 0] / (SIDE - boxes[:, 1])
+        assert 0 <= share.min() <= share.max() <= 1
+        assert np.histogram(share, 6, (0, 1))[0].min() >= 8  # of 20
+        assert kstest(share, "uniform").pvalue > 0.01
 
 
-@pytest.mark.parametrize("name", ["clwd", "logo_l", "logo_h"])
+@pytest.mark.parametrize("name", ["clwd", "logo_l", "logo_h", "logo_gray"])
 def test_logos_are_turned_any_way(name, draw, two_halves):
-    changes = {"wordmark": 0.0, "colours": {"any": 0, "own": 1}}
+    colours = {"shade": 1} if name == "logo_gray" else {"any": 0, "own": 1}
+    changes = {"wordmark": 0.0, "colours": colours}
     angles = [angle(*maps) for *maps, _ in draw(name, 120, two_halves, **changes)]
     assert np.histogram(angles, 4, (0, 360))[0].min() >= 15
 
 
-@pytest.mark.parametrize("name", ["logo_l", "logo_h"])
-def test_the_opacity_of_a_logo_is_the_same_all_over(name, draw, two_halves):
-    changes = {"wordmark": 0.0, "colours": {"any": 0, "own": 1}}
-    for opacity, *_ in draw(name, 20, two_halves, **changes):
-        inside = cv2.erode((opacity > 0).astype(np.uint8), np.ones((5, 5))) > 0
-        assert np.ptp(opacity[inside].astype(int)) <= 1
+@pytest.mark.parametrize("name", ["logo_l", "logo_h", "logo_gray"])
+def test_the_opacity_of_a_logo_is_the_same_all_over(name, draw):
+    """Where 3 pixels lie between a pixel and the rim, of icons and wordmarks in all colours."""
+    ratios = []
+    for opacity, *_ in draw(name, 120):
+        inside = opacity[cv2.erode((opacity > 0).astype(np.uint8), np.ones((7, 7))) > 0]
+        if inside.size >= 50:  # else it is made of lines
+            low, high = np.percentile(inside, [10, 95])
+            ratios.append(high / low)
+    assert len(ratios) > 90
+    assert np.mean(np.array(ratios) < 1.02) > 0.95
+    assert max(ratios) < 1.6  # a haze that an icon has around it
 
 
 def test_logo_gray_is_grey(draw):

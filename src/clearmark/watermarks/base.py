@@ -38,14 +38,18 @@ FITS = (None, "square", "free")
 
 
 class Sketch(NamedTuple):
-    """A mark on its own: matte (h, w) uint8 and colour, (3,) for the whole or (h, w, 3), uint8."""
+    """A mark on its own: matte (h, w) uint8 and colour, (3,) for the whole or (h, w, 3), uint8.
+
+    A ``flat`` one keeps its matte in whatever colour it is drawn.
+    """
 
     matte: np.ndarray
     colour: np.ndarray | None = None
+    flat: bool = False
 
     def plain(self) -> np.ndarray:
         """The matte that keeps the mark's features when it is drawn in one colour."""
-        if self.colour is None or self.colour.ndim == 1:
+        if self.flat or self.colour is None or self.colour.ndim == 1:
             return self.matte
         return finishes.engraved(self.matte, self.colour)
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from clearmark.watermarks.pixels import blended, united
 
+STEEP = np.clip(4 * (np.arange(256) - 64), 0, 255).astype(np.uint8)
+
 
 class Tinted(NamedTuple):
     """A sketch whose colour is settled: matte (h, w), colour (3,) for all or (h, w, 3); uint8."""
@@ -87,6 +89,11 @@ def soft(matte: np.ndarray, edge: float) -> np.ndarray:
     """About a Gaussian blur of that standard deviation, which costs five times as much."""
     side = 2 * round(1.225 * edge) + 1
     return cv2.blur(cv2.blur(matte, (side, side)), (side, side))
+
+
+def hardened(sketch: Tinted) -> Tinted:
+    """A matte that is full or nothing, but for a narrow edge."""
+    return Tinted(cv2.LUT(sketch.matte, STEEP), sketch.colour)
 
 
 def _thinned(sketch: Tinted, share: np.ndarray) -> Tinted:

@@ -7,8 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from clearmark.watermarks import finishes
 from clearmark.watermarks.assets import MarkAssets
-from clearmark.watermarks.base import Mark, Sketch
+from clearmark.watermarks.base import Layer, Mark, Sketch
+from clearmark.watermarks.finishes import Tinted
 from clearmark.watermarks.text import beside, lettering, stacked
 
 
@@ -18,19 +20,26 @@ class Logo(Mark):
     Args:
         wordmark: probability of a wordmark instead of an icon alone.
         framed: probability that a wordmark stands in a frame.
+        flat: one opacity all over, with hard edges; a coloured icon drawn in one colour is its
+            silhouette then, and not denser where it is lighter, which keeps its features.
         mark: what all marks take (see ``Mark``).
     """
 
-    def __init__(self, wordmark: float = 0.4, framed: float = 0.3, **mark: Any) -> None:
+    def __init__(
+        self, wordmark: float = 0.4, framed: float = 0.3, flat: bool = False, **mark: Any
+    ) -> None:
         super().__init__(**mark)
-        self.wordmark, self.framed = wordmark, framed
+        self.wordmark, self.framed, self.flat = wordmark, framed, flat
 
     def sketch(self, shape: tuple[int, int], assets: MarkAssets, size: float) -> Sketch:
         icon = self.py_random.choice(assets.icons)
         side = max(8.0, min(shape) * size)
         if self.py_random.random() >= self.wordmark:
-            return _parted(_scaled(icon, side))
-        return Sketch(self.wordmark_of(_parted(icon).plain(), side, assets))
+            return self.parted(_scaled(icon, side))
+        return Sketch(self.wordmark_of(self.parted(icon).plain(), side, assets))
+
+    def place(self, sketch: Tinted, shape: tuple[int, int], opacity: float) -> Layer:
+        return super().place(finishes.hardened(sketch) if self.flat else sketch, shape, opacity)
 
     def wordmark_of(self, matte: np.ndarray, side: float, assets: MarkAssets) -> np.ndarray:
         """The matte of an icon and a name, ``side`` pixels on the longer side."""
@@ -48,9 +57,10 @@ class Logo(Mark):
             matte = cv2.copyMakeBorder(matte, *(edge,) * 4, cv2.BORDER_CONSTANT, value=255)
         return matte
 
-
-def _parted(icon: np.ndarray) -> Sketch:
-    return Sketch(cv2.extractChannel(icon, 3), cv2.cvtColor(icon, cv2.COLOR_RGBA2RGB))
+    def parted(self, icon: np.ndarray) -> Sketch:
+        """An icon (h, w, 4) as matte and colour."""
+        matte, colour = cv2.extractChannel(icon, 3), cv2.cvtColor(icon, cv2.COLOR_RGBA2RGB)
+        return Sketch(matte, colour, self.flat)
 
 
 def _scaled(icon: np.ndarray, side: float) -> np.ndarray:

@@ -174,9 +174,9 @@ class _Picture:
 
     def __call__(self, side: float) -> Sketch:
         large = [s for s in self.sketches if max(s.matte.shape) >= side]
-        matte, colour = large[-1] if large else self.sketches[0]
-        assert colour is not None
-        return Sketch(_scaled(matte, side), _scaled(colour, side))
+        chosen = large[-1] if large else self.sketches[0]
+        assert chosen.colour is not None
+        return Sketch(_scaled(chosen.matte, side), _scaled(chosen.colour, side))
 
 
 def _is_file(mark: str) -> bool:
