@@ -10,10 +10,27 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.stats import kstest
 
-from clearmark.watermarks import Band, Lines, Logo, Mark, MarkAssets, Shape, Stamp, Text, Tiled
+from clearmark.watermarks import (
+    Band,
+    Lines,
+    Logo,
+    Mark,
+    MarkAssets,
+    Several,
+    Shape,
+    Stamp,
+    Text,
+    Tiled,
+)
+from clearmark.watermarks.own import _Once, _Repeated
 
 CONF = Path(__file__).parents[1] / "conf/watermark"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+OWN = {"mark": "Jane Doe"}
 SIDE = 256
+RANGES = ("opacity", "size", "rotation", "spacing", "ground", "number")
+FINISHES = ("tilted", "outline", "shadow", "feather", "fade", "texture")
+SHARES = (*FINISHES, "wordmark", "framed", "ring", "wear", "net", "repeat")
 
 
 @pytest.fixture(scope="module")
@@ -214,10 +231,60 @@ def test_mixed_covers_all_kinds_sizes_and_opacities(draw):
     assert np.mean(area > 0.6) > 0.03
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+def parts(transform):
+    """Every mark that a choice may draw, and what draws several."""
+    if not isinstance(transform, Mark):
+        yield from [transform] * isinstance(transform, Several)
+        for inner in transform.transforms:
+            yield from parts(inner)
+        return
+    yield transform
+
+
+def kind(part):
+    """What makes ranges comparable; a mark of the user's own is as large as a logo."""
+    own = {_Once: Logo, _Repeated: Tiled}
+    of = getattr(part, "of", None)
+    alike = getattr(part, "fit", None), getattr(part, "flat", False)
+    return own.get(type(part), type(part)), *alike, of and kind(of)
+
+
+def beyond(part, wide):
+    """The settings of a mark that reach beyond those of another of its kind."""
+    found = []
+    for name in RANGES:
+        idle = name == "rotation" and not getattr(part, "tilted", 0)
+        if hasattr(part, name) and not idle:
+            (low, high), (least, most) = getattr(part, name), getattr(wide, name)
+            found += [name] * (low < least or high > most)
+    found += [name for name in SHARES if getattr(part, name, 0) and not getattr(wide, name)]
+    if isinstance(part, Mark):
+        seen = {name for name, weight in part.colours.items() if weight}
+        found += ["at"] * bool({*part.at} - {*wide.at})
+        found += ["colours"] * bool(seen - {name for name, w in wide.colours.items() if w})
+    if getattr(part, "of", None):
+        (low, high), (least, most) = part.of.size, wide.of.size
+        found += ["of"] * (low < least or high > most)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mixed"])
+def test_every_choice_lies_within_mixed(name):
+    given = OWN if name == "own" else {}
+    choice, mixed = (
+        list(parts(instantiate(OmegaConf.merge(OmegaConf.load(CONF / f"{stem}.yaml"), more))))
+        for stem, more in ((name, given), ("mixed", {}))
+    )
+    assert choice
+    for part in choice:
+        lacking = {f"{beyond(part, wide)}" for wide in mixed if kind(wide) == kind(part)}
+        assert "[]" in lacking, f"{kind(part)} reaches beyond mixed: {lacking or 'no such mark'}"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_mark_is_all_but_invisible(name, draw):
     weakest = {"mixed": 0.15, "bvmr": 0.2}.get(name, 0.3)
-    given = {"mark": "Jane Doe"} if name == "own" else {}
+    given = OWN if name == "own" else {}
     for opacity, *_ in draw(name, 60, **given):
         # Somewhere at least two thirds of the weakest opacity, on more than a speck.
         assert np.sum(opacity > 0.66 * weakest * 255) >= 12
