@@ -10,7 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from clearmark.data import FixedSampler, MarkedPhotos, Photos, PhotosModule, as_tensors
+from clearmark.data import (
+    FixedSampler,
+    MarkedPhotos,
+    Photos,
+    PhotosModule,
+    Resized,
+    as_tensors,
+)
 from clearmark.data.photos import list_photos, padded, read_photo, split_of
 from clearmark.errors import UserError
 from clearmark.formation import blend_linear
@@ -408,3 +415,24 @@ def test_a_dataset_needs_no_module(folder):
         seed=3,
     )
     assert dataset[(0, 4)]["marked"].shape == (48, 48, 3)
+
+
+def test_a_mask_where_the_mark_changes_the_picture(folder):
+    plain = module(folder).datasets["test"]
+    ruled = module(folder, mask_above=15)
+    blur = module(folder, mask_above=15, degradation=A.GaussianBlur(p=1)).datasets["test"]
+    narrower = 0
+    for index in range(6):
+        made = ruled.datasets["test"][0, index]
+        mask = made.pop("mask")
+        assert same(made, plain[0, index])
+        change = np.abs(made["marked"].astype(int) - made["clean"]).sum(axis=2)
+        np.testing.assert_array_equal(mask, (change > 15) * 255)
+        narrower += (mask > 0).sum() < (made["opacity"] > 1).sum()
+        np.testing.assert_array_equal(mask, blur[0, index]["mask"])  # what follows is no mark
+    assert narrower > 3
+    batch = as_tensors(next(iter(ruled.test_dataloader())), torch.float32)
+    assert batch["mask"].shape == (4, 1, 64, 64)
+    assert batch["mask"].unique().tolist() == [0, 1]
+    resized = Resized(ruled.datasets["test"], 100)[0, 0]["mask"]
+    assert set(np.unique(resized)) == {0, 255}

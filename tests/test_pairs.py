@@ -15,7 +15,8 @@ from sets import SETS, clwd, flat, maps, module, write
 
 from clearmark.data import Pairs, PairsModule
 from clearmark.data.layouts import Listing, Pair, read_listing
-from clearmark.data.pairs import differs
+from clearmark.data.pairs import DIFFERS
+from clearmark.watermarks.pixels import differs
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -56,14 +57,14 @@ def test_the_difference_does_not_wrap_around():
     marked = np.array(
         [[[250, 250, 250], [10, 10, 10], [0, 10, 10], [3, 3, 244], [7, 7, 7]]], np.uint8
     )
-    assert differs(marked, clean).tolist() == [[True, True, False, True, False]]
+    assert differs(marked, clean, DIFFERS).tolist() == [[True, True, False, True, False]]
     generator = np.random.default_rng(0)
     one = generator.integers(0, 256, (50, 60, 3), np.uint8)
     other = (one + generator.integers(0, 12, one.shape)).clip(0, 255).astype(np.uint8)
     expected = np.abs(one.astype(int) - other.astype(int)).sum(axis=2) > 15
     assert 0.2 < expected.mean() < 0.8
-    assert (differs(one, other) == expected).all()
-    assert (differs(other, one) == expected).all()
+    assert (differs(one, other, DIFFERS) == expected).all()
+    assert (differs(other, one, DIFFERS) == expected).all()
 
 
 def train(folder, root, data="pairs"):

@@ -84,6 +84,7 @@ LIMITS = {
     "data.on_mark": SHARE,
     "data.unmarked": SHARE,
     "data.linear": SHARE,
+    "data.mask_above": Limit(0, 254, null=True),
     "model.width": Limit(1, 8192),
     "model.widths": Limit(1, 8192),
     "model.dilations": Limit(1, 8192),

@@ -43,6 +43,7 @@ class PhotosModule(SplitsModule):
         eval_seed: of the validation and test samples; leave it alone, or runs do not compare.
         linear: share of the pictures whose marks are blended in linear light.
         degradation: transform of the marked pictures alone, of all splits (see ``MarkedPhotos``).
+        mask_above: change of a pixel from which on it is masked (see ``MarkedPhotos``).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PhotosModule(SplitsModule):
         eval_seed: int = 0,
         linear: float = 0.0,
         degradation: Transform | None = None,
+        mask_above: int | None = None,
     ) -> None:
         samples = {"train": samples_per_epoch, "val": val_samples, "test": test_samples}
         super().__init__(samples, batch_size, eval_batch_size, workers, fresh_each_epoch)
@@ -79,7 +81,7 @@ class PhotosModule(SplitsModule):
         self.size, self.crop, self.on_mark, self.unmarked = size, crop, on_mark, unmarked
         self.short_side, self.cache_mb = max(short_side, size), cache_mb
         self.seed, self.eval_seed = seed, eval_seed
-        self.linear, self.degradation = linear, degradation
+        self.linear, self.degradation, self.mask_above = linear, degradation, mask_above
 
     def dataset(self, split: str) -> MarkedPhotos:
         """The samples of a split: augmented and cropped for train, whole for val and test."""
@@ -97,6 +99,7 @@ class PhotosModule(SplitsModule):
             in_order=not training,
             linear=self.linear,
             degradation=self.degradation,
+            mask_above=self.mask_above,
         )
 
     def photos(self, split: str) -> Photos:

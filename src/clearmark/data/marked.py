@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from clearmark.data.photos import Photos
 from clearmark.formation import visible
 from clearmark.watermarks import MarkAssets
-from clearmark.watermarks.pixels import blended, blended_in_light
+from clearmark.watermarks.pixels import blended, blended_in_light, differs
 
 Sample = dict[str, np.ndarray]
 Transform: TypeAlias = A.BaseCompose | A.BasicTransform
@@ -26,7 +26,8 @@ Transform: TypeAlias = A.BaseCompose | A.BasicTransform
 class MarkedPhotos(Dataset[Sample]):
     """Photos of one split under marks of the same split.
 
-    A sample holds uint8 arrays: ``marked``, ``clean`` and ``colour`` (H, W, 3), ``opacity`` (H, W).
+    A sample holds uint8 arrays: ``marked``, ``clean`` and ``colour`` (H, W, 3), ``opacity`` (H, W),
+    and with ``mask_above`` also ``mask`` (H, W) in {0, 255}.
     Before it is degraded, ``marked`` is what ``formation.blend`` makes of the other three, up to
     8-bit rounding, or ``formation.blend_linear`` in the share ``linear``. The colour is the mark's
     and means nothing where the opacity is 0.
@@ -45,6 +46,8 @@ class MarkedPhotos(Dataset[Sample]):
         linear: share of the samples whose marks are blended in linear light.
         degradation: transform of ``marked`` (``image``) alone that keeps its size, as JPEG;
             pictures without a mark undergo it too, or it would give the marked ones away.
+        mask_above: the mask is where the mark changes a pixel by more than that, of 255, summed
+            over the channels; None leaves it to be where the opacity is visible.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class MarkedPhotos(Dataset[Sample]):
         in_order: bool = False,
         linear: float = 0.0,
         degradation: Transform | None = None,
+        mask_above: int | None = None,
     ) -> None:
         self.photos, self.assets, self.seed = photos, assets, seed
         self.geometry, self.watermark, self.unmarked = geometry, watermark, unmarked
         self.crop, self.on_mark, self.in_order = crop, on_mark, in_order
         self.linear, self.degradation = linear, degradation or A.NoOp(p=1.0)
+        self.mask_above = mask_above
         self._generator, self._python = np.random.default_rng(), random.Random()
 
     @property
@@ -85,8 +90,10 @@ class MarkedPhotos(Dataset[Sample]):
             window = self._window(opacity, self.crop, python)
             clean, opacity, colour = clean[window], opacity[window], colour[window]
         marked = _marked(clean, opacity, colour, python.random() < self.linear)
-        marked = self.degradation(image=marked)["image"]
-        return {"marked": marked, "clean": clean, "colour": colour, "opacity": opacity}
+        sample = {"clean": clean, "colour": colour, "opacity": opacity}
+        if self.mask_above is not None:  # before degradation, which changes pixels everywhere
+            sample["mask"] = differs(marked, clean, self.mask_above).astype(np.uint8) * 255
+        return {"marked": self.degradation(image=marked)["image"], **sample}
 
     def _drawing(self, epoch: int, index: int) -> tuple[np.random.Generator, random.Random]:
         """Both generators at the sample's start, in the hands of every transform."""

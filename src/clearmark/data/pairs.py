@@ -20,6 +20,7 @@ from clearmark.data.marked import Sample, Transform
 from clearmark.data.photos import SPLITS, read_photo
 from clearmark.data.splits import SplitsModule
 from clearmark.errors import UserError
+from clearmark.watermarks.pixels import differs
 
 TARGETS = {"clean": "image", "colour": "image", "opacity": "mask"}
 DIFFERS = 15  # of 255, summed over the channels: CLWD's rule for its masks
@@ -255,15 +256,8 @@ def read_pair(pair: Pair) -> Sample | None:
     elif "opacity" in sample:
         where = sample["opacity"] > 1
     else:
-        where = differs(sample["marked"], sample["clean"])
+        where = differs(sample["marked"], sample["clean"], DIFFERS)
     return sample | {"mask": where.astype(np.uint8) * 255}
-
-
-def differs(marked: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Where two uint8 pictures (H, W, 3) differ by more than 15 of 255, summed over channels."""
-    # The sum saturates at 255, far above the threshold; a plain `marked - clean` would wrap around.
-    total = cv2.transform(cv2.absdiff(marked, clean), np.ones((1, 3), np.float32))
-    return np.asarray(total > DIFFERS)
 
 
 def _read_grey(path: str) -> np.ndarray | None:

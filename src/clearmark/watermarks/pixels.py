@@ -31,6 +31,13 @@ def blended_in_light(clean: np.ndarray, opacity: np.ndarray, colour: np.ndarray)
     return BYTES[np.rint(light * 65535).astype(np.uint16)]
 
 
+def differs(marked: np.ndarray, clean: np.ndarray, above: int) -> np.ndarray:
+    """Where two pictures (H, W, 3) differ by more than ``above``, below 255, summed over channels."""
+    # The sum saturates at 255; a plain `marked - clean` would wrap around.
+    total = cv2.transform(cv2.absdiff(marked, clean), np.ones((1, 3), np.float32))
+    return np.asarray(total > above)
+
+
 def united(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """The opacity of two marks laid over each other (see ``formation.over``)."""
     return 255 - cv2.multiply(255 - upper, 255 - lower, scale=1 / 255)
