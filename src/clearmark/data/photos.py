@@ -153,9 +153,13 @@ def read_photo(path: Path, short_side: int | None = None) -> np.ndarray | None:
 def decode_photo(content: bytes, short_side: int | None = None) -> np.ndarray | None:
     """A photo as uint8 RGB (H, W, 3), upright as its EXIF says; None if it does not decode.
 
-    With ``short_side`` a larger photo is reduced to that many pixels on its shorter side. Of a
-    JPEG twice, four or eight times as large or more, that fraction alone is decoded: libjpeg
-    leaves out the coefficients that the reduction would average away.
+    With ``short_side`` a larger photo is reduced to that many pixels on its shorter side. A JPEG
+    is decoded at 1/2, 1/4 or 1/8 of its size, the smallest that is not below ``short_side``:
+    libjpeg makes 4x4, 2x2 or 1x1 pixels of each block of 8x8 from its lowest DCT coefficients.
+    That saves most of the transform, the colours and the memory; all bytes are still read and
+    unpacked. No region is decoded by itself: crops are cut from the reduced photo, which may be
+    kept for the next one, the bytes before a region would have to be unpacked all the same, and
+    OpenCV offers no such thing. Other formats are decoded whole.
     """
     stored = jpeg_size(content) if short_side else None
     room = min(stored) / short_side if stored and short_side else 1.0
