@@ -207,6 +207,54 @@ def test_bvmr_motifs_are_turned_by_up_to_a_right_angle(two_halves):
     assert 70 < max(angles) <= 92
 
 
+def test_bvmr_has_borders_and_blurred_edges(draw):
+    """Of texts and shapes, whose colour is one and whose edges are sharp but for these."""
+    layers = [
+        layer
+        for *_, marks in draw("bvmr", 60)
+        for mark, layer in marks
+        if isinstance(mark, Text | Shape)
+    ]
+    layers = [layer for layer in layers if layer.opacity.size and layer.opacity.max() > 20]
+    bordered = [layer for layer in layers if layer.colour.ndim == 3]
+    assert 0.1 < len(bordered) / len(layers) < 0.3
+    tones = [layer.colour[layer.opacity > 20] for layer in bordered]
+    assert np.mean([np.isin(seen, (0, 255)).all(1).any() for seen in tones]) > 0.5
+    steps = np.array([steepest(layer.opacity) for layer in layers if layer.colour.ndim == 1])
+    assert 0.15 < np.mean(steps < 0.42) < 0.45
+
+
+def steepest(opacity):
+    """The largest difference of two neighbours, as a share of the largest opacity."""
+    values = opacity.astype(float)
+    steps = [np.abs(np.diff(values, axis=axis)).max(initial=0) for axis in (0, 1)]
+    return max(steps) / values.max()
+
+
+def test_sizes_of_stamps_and_maps(draw, monkeypatch):
+    """Of the sketches that the recipe asks for, which lie in the picture as they are, or turned."""
+    made, sides = [], {}
+    for kind in (Stamp, Text, Logo):
+
+        def recorded(self, *given, sketch=kind.sketch):
+            made.append((type(self), sketch(self, *given)))
+            return made[-1][1]
+
+        monkeypatch.setattr(kind, "sketch", recorded)
+    for *_, marks in draw("stamps", 250):
+        of, sketch = made.pop()
+        extent = sketch.matte.shape
+        side = max(extent) if of is Logo else extent[1]  # the width, but of a logo the longer one
+        sides.setdefault((type(marks[0][0]), of), []).append(side / SIDE)
+    stated = {(Stamp, Stamp): (0.3, 0.9), (Tiled, Stamp): (0.2, 0.4)}
+    stated |= {(Tiled, Text): (0.2, 0.5), (Tiled, Logo): (0.1, 0.35)}
+    assert sides.keys() == stated.keys()
+    for kinds, (low, high) in stated.items():
+        assert low - 1 / SIDE <= min(sides[kinds])
+        assert max(sides[kinds]) <= 1.1 * high  # a box needs room for its frame
+        assert np.ptp(sides[kinds]) > 0.8 * (high - low)
+
+
 def test_stamps(draw):
     samples = list(draw("stamps", 150))
     strongest(samples, 0.33, 1.0)
