@@ -14,6 +14,7 @@ import lightning as L
 import pytest
 import tiny
 import torch
+from omegaconf import OmegaConf
 
 from clearmark import resume
 from clearmark.checkpoints import Last
@@ -50,6 +51,18 @@ def words(photos):
 
 def train(folder, words, *more):
     return tiny.entry_point("train").train(tiny.config(*words, f"folder={folder}", *more))
+
+
+def test_a_run_from_before_a_key_goes_on(words, tmp_path):
+    cfg = tiny.config(*words, f"folder={tmp_path}")
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    before = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(before.replace("  mask_above: null\n", ""))
+    assert before != (tmp_path / "config.yaml").read_text()
+    assert resume._difference(resume._read(tmp_path), cfg) is None
+    cfg.data.mask_above = 15
+    said = resume._difference(resume._read(tmp_path), cfg)
+    assert said == "data.mask_above=15, but the run has data.mask_above=None"
 
 
 class PowerCut(BaseException):

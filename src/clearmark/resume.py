@@ -200,7 +200,10 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / CONFIG} cannot be read; begin anew without resume") from error
     if not isinstance(found, dict):
         raise UserError(f"{folder / CONFIG} is no config; begin anew without resume")
-    return {"init": None, "keep": None, "budget": None} | found  # which runs had not always
+    # Which runs had not always.
+    if isinstance(data := found.get("data"), dict) and "watermark" in data:
+        data.setdefault("mask_above", None)
+    return {"init": None, "keep": None, "budget": None} | found
 
 
 def _parsed(text: str) -> Any:

@@ -32,7 +32,7 @@ def blended_in_light(clean: np.ndarray, opacity: np.ndarray, colour: np.ndarray)
 
 
 def differs(marked: np.ndarray, clean: np.ndarray, above: int) -> np.ndarray:
-    """Where two pictures (H, W, 3) differ by more than ``above``, below 255, summed over channels."""
+    """Where pictures differ by more than ``above`` (< 255), summed over channels: (H, W) bool."""
     # The sum saturates at 255; a plain `marked - clean` would wrap around.
     total = cv2.transform(cv2.absdiff(marked, clean), np.ones((1, 3), np.float32))
     return np.asarray(total > above)
