@@ -1,9 +1,11 @@
 """MarkBench: frozen pictures, honest baselines, intervals, and out and back for any tool."""
 
+import inspect
 import json
 import math
 import runpy
 import sys
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,12 +13,16 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 import benchmark
 from clearmark.benchmark import BenchSample, checksum, removers
 from clearmark.benchmark import measure as measuring
 from clearmark.config import create
 from clearmark.errors import UserError
+from clearmark.formation import blend, blend_linear
+from clearmark.watermarks import Logo, Mark, Stamp, Text, Tiled
 
 TINY = [
     *("markbench.version=tiny", "markbench.sizes.crop.samples=1"),
@@ -57,8 +63,6 @@ def run(composed, tmp_path, monkeypatch):
 
 
 def sample_of(clean, opacity, colour, linear=False):
-    from clearmark.formation import blend, blend_linear
-
     scaled = (values / 255 for values in (clean, opacity[..., None], colour))
     marked = np.rint(255 * (blend_linear if linear else blend)(*scaled)).astype(np.uint8)
     where = {"name": "0", "family": "f", "size": "s", "photo": "p", "linear": linear}
@@ -105,22 +109,83 @@ def test_the_order_of_asking_does_not_matter(bench, prints):
         assert checksum.fingerprint(other[index]) == prints[index]
 
 
-def test_what_a_family_is(bench, prints):
-    for index, print_ in enumerate(prints):
-        if print_.family not in ("none", "low_opacity", "high_opacity", "grey", "linear_light"):
-            continue
-        sample = bench[index]
-        if print_.family == "none":
-            np.testing.assert_array_equal(sample.marked, sample.clean)
-            assert not sample.mask.any()
-            continue
-        assert sample.mask.any()
-        assert sample.linear == (print_.family == "linear_light")
-        strongest = sample.opacity.max() / 255
-        if print_.family == "low_opacity":
-            assert 0.05 < strongest <= 0.51  # where a shadow lies under the mark both add up
-        if print_.family == "high_opacity":
-            assert strongest > 0.5  # thin letters do not reach the full opacity
+def test_v1_states_every_parameter_of_its_marks():
+    families = OmegaConf.to_container(OmegaConf.load(RECORD.with_suffix(".yaml")))["families"]
+    marks = [mark for family in families.values() for mark in marks_in(family["watermark"])]
+    assert len(marks) == 4 + 6 * 4 + 1
+    for mark in marks:
+        kind = get_class(mark["_target_"])
+        taken = {*inspect.signature(kind).parameters, *inspect.signature(Mark).parameters}
+        assert mark.keys() - {"_target_"} == taken - {"mark"}
+
+
+def marks_in(node):
+    return [mark for inner in node.get("transforms", []) for mark in marks_in(inner)] or [node]
+
+
+class Drawn(NamedTuple):
+    """A picture's number, and what there is of its mark: peak of 1, the others of 255."""
+
+    number: int
+    kind: type | None
+    peak: float
+    chroma: float  # how far it draws R, G and B apart at the most
+    unexplained: float  # how far the picture lies from what the formation model says
+
+
+@pytest.fixture(scope="module")
+def families(bench):
+    """Family -> what was drawn for each of its pictures."""
+    kinds, original, found = [], Mark.get_params_dependent_on_data, {}
+
+    def recorded(self, **given):
+        kinds.append(type(self))
+        return original(self, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mark, "get_params_dependent_on_data", recorded)
+        for number in range(len(bench)):
+            sample, kind = bench[number], kinds.pop() if kinds else None
+            opacity, colour = sample.opacity / 255, sample.colour
+            blending = blend_linear if sample.linear else blend
+            formed = 255 * blending(sample.clean / 255, opacity[..., None], colour / 255)
+            chroma = (np.ptp(colour.astype(int), axis=2) * opacity).max()
+            unexplained = np.abs(formed - sample.marked).max()
+            about = Drawn(number, kind, opacity.max(), chroma, unexplained)
+            found.setdefault(sample.family, []).append(about)
+    return found
+
+
+def test_what_a_family_is(bench, families):
+    kinds = {"text": {Text}, "logo": {Logo}, "tiled": {Tiled}, "stamp": {Stamp}, "none": {None}}
+    for family, drawn in families.items():
+        assert {d.kind for d in drawn} == kinds.get(family, {Text, Logo, Tiled, Stamp})
+        assert all(bench[d.number].linear == (family == "linear_light") for d in drawn[::9])
+        # Letters that are nowhere full fall short of the opacity that was drawn for them.
+        low, high = {"low_opacity": (0.09, 0.3), "high_opacity": (0.58, 0.95)}.get(
+            family, (0.3, 0.7)
+        )
+        if family != "none":
+            assert all(low <= d.peak <= high + 0.5 / 255 for d in drawn)
+            assert max(d.peak for d in drawn) > 0.9 * high
+        if family != "recompressed":
+            assert all(d.unexplained <= (1 if family == "linear_light" else 0.51) for d in drawn)
+    assert not any(d.chroma for d in families["grey"])
+    assert np.mean([d.chroma > 16 for d in families["coloured"]]) > 0.8
+    for drawn in families["none"]:
+        sample = bench[drawn.number]
+        np.testing.assert_array_equal(sample.marked, sample.clean)
+        assert not sample.mask.any()
+
+
+def test_recompressed_is_another_picture_under_the_same_mark(bench, families):
+    plain = load("~markbench.families.recompressed.degradation")
+    for drawn in families["recompressed"]:
+        sample, before = bench[drawn.number], plain[drawn.number]
+        np.testing.assert_array_equal(sample.clean, before.clean)
+        np.testing.assert_array_equal(sample.opacity, before.opacity)
+        loss = level_psnr(sample.marked, before.marked)
+        assert 20 < loss < 50  # a file of quality 50 to 95
 
 
 def test_a_change_is_told_from_rounding(bench, prints):
