@@ -44,6 +44,7 @@ def clwd(root, train=40, test=5):
             for key, folder in CLWD_MAPS.items():
                 if key != "colour" or split == "train":  # the released test set has none
                     write(root / split / folder / f"{number}.png", made[key])
+            write(root / split / "Loss_balance" / f"{number}.png", made["mask"])  # has no use here
     return root
 
 

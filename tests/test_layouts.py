@@ -1,6 +1,7 @@
 """Which files belong together, what is left out and why, and that no two splits share a thing."""
 
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,6 +45,44 @@ def test_logo_27k_without_mask_and_wm(tmp_path, capsys):
     truth = maps(20)["mask"] > 0
     found = sample["mask"] > 0
     assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_defects_of_every_set_are_left_out_with_their_reasons(name, tmp_path):
+    """In each folder a truncated file; a missing one, an empty one, one of another size."""
+    root = SETS[name][0](tmp_path)
+    pairs = module(root, name).listing("train").pairs
+    victims = iter({pair.background: pair for pair in pairs}.values())
+    reasons, lost = {}, set()
+
+    def next_file(key):
+        """A file, and the marked pictures that need it: a clean one may serve several."""
+        path = next(victims).files[key]
+        served = [pair for pair in pairs if pair.files[key] == path]
+        lost.update(pair.name for pair in served)
+        return Path(path), [Path(pair.files["marked"]) for pair in served]
+
+    for key in pairs[0].files:
+        path, _ = next_file(key)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        reasons[path] = "truncated"
+    path, marked = next_file("clean")
+    path.unlink()
+    folder = module(root, name).folders["clean"].rpartition("/")[2]
+    reasons |= dict.fromkeys(marked, f"no counterpart in {folder}")
+    path, marked = next_file("clean")
+    write(path, maps(0, 72)["clean"])
+    reasons |= dict.fromkeys(marked, "is 64x64, but its clean picture is 72x72")
+    path, _ = next_file(next(key for key in ("mask", "opacity", "clean") if key in pairs[0].files))
+    path.write_bytes(b"")
+    reasons[path] = "empty file"
+    if name == "clwd":
+        (root / "train" / "Loss_balance" / "1.png").write_bytes(b"")  # nobody reads it
+    data = module(root, name)
+    assert data.broken == reasons
+    left = [pair.name for pair in data.listing("train").pairs]
+    assert left == [pair.name for pair in pairs if pair.name not in lost]
+    assert data.datasets["train"][0, 0].keys() >= {"marked", "clean", "mask"}
 
 
 def test_every_defect_is_listed_with_its_reason(tmp_path):

@@ -30,7 +30,9 @@ class Pair(NamedTuple):
     name: path below its folder, without the suffix.
     files: map ("marked", "clean", "mask", "opacity", "colour") -> path.
     size: (width, height), upright.
-    background: the same for all pairs that show the same clean picture.
+    background: the same for all pairs that show the same clean picture: by its name where names
+        tell it, else where the files are as long and end alike. A picture that was encoded again
+        counts as another; to know it again, all files would have to be decoded.
     mark: the same for all pairs that bear the same mark; None where the names do not tell.
     """
 
@@ -195,7 +197,10 @@ def _inspected(paths: Iterable[str]) -> dict[str, _Inspected]:
 
 
 def _inspect(path: str) -> _Inspected:
-    """Judge a file by its head and tail; two files with the same bytes have one fingerprint."""
+    """Judge a file by its head and tail.
+
+    Two files of the same length whose last 4096 bytes are the same have one fingerprint.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(EDGE)

@@ -121,7 +121,8 @@ class PairsModule(SplitsModule):
     """Reads pairs from disk, each split from its own folders where there are any.
 
     Without a folder for it, val is cut from train; without any, all three are cut from the whole.
-    What is cut shares no clean picture, and no mark where the names tell it.
+    What is cut shares no clean picture, and no mark where the names tell it. Clean pictures are
+    told by their names or their files' bytes (see ``Pair.background``).
 
     Args:
         root: the folder that holds the folders below.
