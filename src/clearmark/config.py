@@ -179,6 +179,11 @@ def _check_device(trainer: DictConfig) -> None:
 def _check_epoch(data: DictConfig, trainer: DictConfig) -> None:
     samples, batch = data.samples_per_epoch, data.batch_size
     if not data.get("fresh_each_epoch", True):
+        if str(data.get("_target_")).endswith(".ShardsModule"):
+            raise UserError(
+                "optimizer=gd (data.fresh_each_epoch=false) takes the gradient over a whole set, "
+                "and data=shards is a stream without end; use data=folder, or optimizer=sgd"
+            )
         if samples is None:
             raise UserError(
                 "data.samples_per_epoch=null leaves open how many batches a full-batch gradient "

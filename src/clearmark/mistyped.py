@@ -63,6 +63,10 @@ def refuse_options(words: list[str]) -> None:
         )
 
     def refuse(message: str) -> NoReturn:
+        between = [word for word in words if re.match(r"--?[a-zA-Z]", word)]
+        if message.startswith("unrecognized arguments") and between:
+            option = between[0].partition("=")[0]
+            raise UserError(f"{option} stands between values; put {option} first")
         raise UserError(f"{message}; see --hydra-help")
 
     parser.error = refuse  # type: ignore[method-assign]
