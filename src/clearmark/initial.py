@@ -41,11 +41,16 @@ def adopt(cfg: DictConfig, before: dict[str, Any] | None = None) -> DictConfig:
         model = runs.load_network(cli.path(cfg, "init"), "init")[1]["model"]
         if keep is not None:
             model = pruning.narrowed(model, keep)
-    asked = OmegaConf.to_container(cfg.model, resolve=True)
+    asked: Any = OmegaConf.to_container(cfg.model, resolve=True)
     if asked == model:
         return cfg
-    if typed := _typed():
-        raise UserError(_contradiction(str(init), model, typed, asked))
+    for word in _typed():
+        key = _key(word)
+        if asked.get(key) != model.get(key):
+            raise UserError(
+                f"init={init} has model.{key}={model.get(key)}, and {word} asks for "
+                f"model.{key}={asked.get(key)}; leave one of them out"
+            )
     cfg.model = model
     if "activation" in model and "activation" in cfg:
         cfg.activation = model["activation"]
@@ -80,9 +85,7 @@ def _group(word: str) -> str:
     return word.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
 
 
-def _contradiction(init: str, model: Any, typed: list[str], asked: Any) -> str:
-    key = next(key for key in [*asked, *model] if asked.get(key) != model.get(key))
-    return (
-        f"init={init} has model.{key}={model.get(key)}, and {' '.join(typed)} asks for "
-        f"model.{key}={asked.get(key)}; leave one of them out"
-    )
+def _key(word: str) -> str:
+    """What of a network's config a word chooses: ``model=unet`` its kind, whatever its widths."""
+    path = word.lstrip("+~").partition("=")[0].partition("@")[0].split(".")
+    return "activation" if path[0] == "activation" else [*path, "_target_"][1]
