@@ -82,11 +82,11 @@ class Pace(L.Callback):
         if not self.gmac:
             assert isinstance(pl_module, Removal)
             self.gmac = results.gmac(pl_module.network, *batch["marked"].shape[2:])
-        now = time.perf_counter()
+        workers = trainer.datamodule.workers  # type: ignore[attr-defined]
         if self._since is None:
-            self._since = now
-        elif self._waited is not None:
-            self._waited += now - self._since
+            self._since = time.perf_counter()
+        elif workers and self._waited is not None:
+            self._waited += time.perf_counter() - self._since
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, at: int
@@ -109,9 +109,9 @@ class Pace(L.Callback):
 
     def _tell(self, trainer: L.Trainer) -> None:
         """Say if the processes that make samples are too slow, or kept from it."""
-        workers = trainer.datamodule.workers  # type: ignore[attr-defined]
-        if workers and self._waited is not None and self._waited > LATE * self.seconds:
+        if self._waited is not None and self._waited > LATE * self.seconds:
             share, self._waited = self._waited / self.seconds, None
+            workers = trainer.datamodule.workers  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 print(
                     f"\nsteps wait for their samples {share:.0%} of the time: raise data.workers "
