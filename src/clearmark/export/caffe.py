@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from clearmark import disk
 from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, OUTPUTS, SINGLE, Restored, traced
+from clearmark.export.graph import INPUT, OUTPUTS, SINGLE, Restored, check_folder, traced
 from clearmark.export.walk import Growth, sides, walk
 
 STRUCTURE, WEIGHTS, CONFIG = "deploy.prototxt", "network.caffemodel", "config.json"
@@ -29,13 +29,12 @@ LIMITS = SINGLE
 
 
 def check(output: Path) -> None:
-    """See that nothing else is in the place of the folder.
+    """See that the folder can be put there.
 
     Raises:
-        UserError: something is.
+        UserError: see ``graph.check_folder``.
     """
-    if output.exists() and not (output / STRUCTURE).is_file():
-        raise UserError(f"output={output} exists, and is no Caffe network; name another")
+    check_folder(output, STRUCTURE, "Caffe network")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:

@@ -77,6 +77,16 @@ def traced(network: nn.Module) -> ExportedProgram:
         return torch.export.export(graph, (example,), dynamic_shapes=sizes)
 
 
+def check_folder(output: Path, file: str, what: str) -> None:
+    """See that nothing is in the place of a folder, or one that holds such a file.
+
+    Raises:
+        UserError: something else is.
+    """
+    if output.exists() and not (output / file).is_file():
+        raise UserError(f"output={output} exists, and is no {what}; name another")
+
+
 def check_suffix(output: Path, suffix: str, key: str) -> None:
     """See that a file is named as its format is, and can be put there.
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from clearmark import disk
-from clearmark.errors import UserError
-from clearmark.export.graph import INPUT, SINGLE, Restored
+from clearmark.export.graph import INPUT, SINGLE, Restored, check_folder
 from clearmark.export.keras import answering, built, compiled, quiet, tensorflow
 
 if TYPE_CHECKING:
@@ -27,13 +26,12 @@ LIMITS = SINGLE
 
 
 def check(output: Path) -> None:
-    """See that nothing else is in the place of the folder.
+    """See that the folder can be put there.
 
     Raises:
-        UserError: something is.
+        UserError: see ``graph.check_folder``.
     """
-    if output.exists() and not (output / GRAPH).is_file():
-        raise UserError(f"output={output} exists, and is no SavedModel; name another")
+    check_folder(output, GRAPH, "SavedModel")
 
 
 def write(output: Path, network: nn.Module, config: dict[str, Any], ckpt: Path) -> None:
