@@ -142,6 +142,7 @@ def build(cfg: DictConfig) -> "Removal":
     """The network with what trains it."""
     import torch
 
+    from clearmark.basis import seen_as
     from clearmark.budget import STEPS
     from clearmark.config import build_network, create
     from clearmark.removal import Removal
@@ -158,7 +159,7 @@ def build(cfg: DictConfig) -> "Removal":
     if cfg.compile:
         refuse_without_compiler(cfg.trainer.accelerator)
         network.compile()
-    loss, optimizer = create(cfg.loss), create(cfg.optimizer)
+    loss, optimizer = create(cfg.loss), seen_as(cfg.basis, create(cfg.optimizer))
     return Removal(network, loss, optimizer, scheduler, config={"model": model})
 
 

@@ -53,16 +53,23 @@ def train(folder, words, *more):
     return tiny.entry_point("train").train(tiny.config(*words, f"folder={folder}", *more))
 
 
-def test_a_run_from_before_a_key_goes_on(words, tmp_path):
-    cfg = tiny.config(*words, f"folder={tmp_path}")
+@pytest.mark.parametrize(
+    ("key", "line", "value", "now"),
+    [
+        ("data.mask_above", "  mask_above: null\n", None, 15),
+        ("basis", "basis: pixels\n", "pixels", "waves"),
+    ],
+)
+def test_a_run_from_before_a_key_goes_on(words, tmp_path, key, line, value, now):
+    cfg = tiny.config(*words, f"folder={tmp_path}", "basis=pixels")
     OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
     before = (tmp_path / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text(before.replace("  mask_above: null\n", ""))
+    (tmp_path / "config.yaml").write_text(before.replace(line, ""))
     assert before != (tmp_path / "config.yaml").read_text()
     assert resume._difference(resume._read(tmp_path), cfg) is None
-    cfg.data.mask_above = 15
+    OmegaConf.update(cfg, key, now)
     said = resume._difference(resume._read(tmp_path), cfg)
-    assert said == "data.mask_above=15, but the run has data.mask_above=None"
+    assert said == f"{key}={now}, but the run has {key}={value}"
 
 
 class PowerCut(BaseException):

@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 
+from clearmark.basis import seen_as
 from clearmark.config import build_network, create, register_resolvers
 from clearmark.data import as_tensors
 from clearmark.removal import Removal
@@ -95,7 +96,7 @@ def module_of(cfg: DictConfig) -> Removal:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
         network.compile()
-    return Removal(network, create(cfg.loss), create(cfg.optimizer))
+    return Removal(network, create(cfg.loss), seen_as(cfg.basis, create(cfg.optimizer)))
 
 
 def train(cfg: DictConfig, data: L.LightningDataModule, steps: int, **more: Any) -> None:

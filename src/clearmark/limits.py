@@ -122,6 +122,7 @@ SWITCHES = (
 )
 CHOICES = {
     "of": ("pixel", "mask"),
+    "basis": ("waves", "pixels"),
     "data.whole": (None, "test"),
     "data.fresh_each_epoch": (True, False),
     "callbacks.checkpoint.mode": ("max", "min"),

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from clearmark import initial, sweeps
+from clearmark.basis import PIXELS
 from clearmark.checkpoints import STATE
 from clearmark.errors import UserError
 from clearmark.runs import CONFIG, LAST
@@ -203,7 +204,7 @@ def _read(folder: Path) -> dict[str, Any]:
     # Which runs had not always.
     if isinstance(data := found.get("data"), dict) and "watermark" in data:
         data.setdefault("mask_above", None)
-    return {"init": None, "keep": None, "budget": None} | found
+    return {"init": None, "keep": None, "budget": None, "basis": PIXELS} | found
 
 
 def _parsed(text: str) -> Any:

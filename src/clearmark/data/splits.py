@@ -139,7 +139,8 @@ class SplitsModule(L.LightningDataModule):
         return DataLoader(
             self.datasets[split],
             num_workers=workers,
-            worker_init_fn=partial(start_worker, device == "cpu"),
+            # One alone would not keep up by what the steps leave over, and these would wait for it.
+            worker_init_fn=partial(start_worker, device == "cpu" and workers > 1),
             generator=torch.Generator(),  # of its own: a loader draws a number when it begins
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
