@@ -167,7 +167,7 @@ TRAIN = [
     ),
     ("data.batch_size=64 data.samples_per_epoch=32", "data.batch_size=64", "32 or less"),
     ("basis=wave", "basis=wave", "did you mean waves?"),
-    ("trainer.check_val_every_n_epoch=9", "check_val_every_n_epoch=9", "max_epochs=5"),
+    ("trainer.check_val_every_n_epoch=9", "check_val_every_n_epoch=9", "max_epochs=4"),
     ("~optimizer.lr", "optimizer.lr", "scheduler.max_lr"),
     ("-m trainer=ddp seed=0,1", "trainer.strategy=ddp", "without -m"),
     ("-m model=unet,unett", "model=unett", "did you mean model=unet?"),
