@@ -136,6 +136,7 @@ def test_only_one_process_speaks_and_writes(run, home):
     assert not (home / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits(run, home):
     folder, done = two(home, "twice")
     assert done.status == 0, done.err
@@ -210,6 +211,7 @@ def job_number():
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_slurm_job_stops_is_requeued_and_goes_on_exactly(run, home):
     texts = STAND_INS | {"python": f'exec "{sys.executable}" "$@"\n'}
     (home / "cluster").mkdir()

@@ -130,6 +130,7 @@ def test_a_file_has_its_formats_name(name, composed, tmp_path):
         export.export(composed("export", "ckpt=unet", f"format={name}", *typed))
 
 
+@pytest.mark.slow
 def test_as_typed(tmp_path):
     words = ["src/export.py", "ckpt=unet", "format=torch", f"output={tmp_path / 'u.pt2'}"]
     done = subprocess.run(

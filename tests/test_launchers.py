@@ -190,6 +190,7 @@ def trials(folder):
     return optuna.load_study("sweep", storage).trials
 
 
+@pytest.mark.slow
 def test_a_study_goes_on(program, tmp_path):
     folder = tmp_path / "sweep"
     command = [program, "-m", "sweeper=optuna", "y=interval(0,10)", f"hydra.sweep.dir={folder}"]

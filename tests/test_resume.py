@@ -389,6 +389,7 @@ def trained(folder, steps=3):
 LONG = ("data.samples_per_epoch=4000", "trainer.max_epochs=1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
 def test_signals_save_first(how, cut, words, tmp_path):
     """The workers get the signal as well, as from a terminal or a cluster."""

@@ -422,6 +422,7 @@ def train_one_process(rank, port, root, out):
     Path(f"{out}{rank}.json").write_text(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_two_processes_see_every_sample_of_an_epoch_exactly_once(tmp_path):
     pack(numbered(tmp_path / "in", 40), tmp_path / "one")
     total = read_contents(tmp_path / "one")["train"][0].photos
