@@ -16,14 +16,14 @@ import lightning as L
 import pytest
 import tiny
 import torch
-from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from clearmark import runs
+from clearmark.basis import WAVES, seen_as
 from clearmark.checkpoints import WholeCheckpoints
-from clearmark.config import build_network, create
+from clearmark.config import build_network, create, register_resolvers
 from clearmark.data import as_tensors
 from clearmark.data.marked import MarkedPhotos
 from clearmark.removal import Removal
@@ -339,10 +339,9 @@ def batch(photos):
 def test_all_pairs_of_choices_make_a_step(optimizer, batch):
     """A row of the covering a step; they are gathered by optimizer to keep the list readable."""
     conf = tiny.ROOT / "conf"
-    made = OmegaConf.load(conf / "optimizer" / f"{optimizer}.yaml")
-    if "fused" in made:
-        made.fused = True  # asks for the trainer's precision
-    made = instantiate(made.optimizer if "optimizer" in made else made)
+    register_resolvers()
+    written = OmegaConf.load(conf / "optimizer" / f"{optimizer}.yaml")
+    clip = OmegaConf.load(conf / "trainer" / "auto.yaml").gradient_clip_val
     narrow = {
         "conv_fc": {"widths": [4, 4], "hidden": 16, "patch": 8, "overlap": 2},
         "resnet": {"width": 4, "dilations": [1, 2]},
@@ -356,11 +355,17 @@ def test_all_pairs_of_choices_make_a_step(optimizer, batch):
         network = create(OmegaConf.merge(cfg, narrow.get(row["model"], {})))
         loss = create(OmegaConf.load(conf / "loss" / f"{row['loss']}.yaml"))
         before = {name: p.detach().double().clone() for name, p in network.named_parameters()}
-        module = Watched(network, loss, made)
+        whole = {"optimizer": written.get("optimizer", written), "trainer": {**row}}
+        make = seen_as(WAVES, create(OmegaConf.create(whole).optimizer))
+        module = Watched(network, loss, make)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = L.Trainer(
-                accelerator="cpu", precision=row["precision"], max_steps=1, barebones=True
+                accelerator="cpu",
+                precision=row["precision"],
+                gradient_clip_val=clip,
+                max_steps=1,
+                barebones=True,
             )
             trainer.fit(module, DataLoader([batch], batch_size=None))
         assert module.seen.isfinite(), row

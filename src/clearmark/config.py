@@ -34,8 +34,8 @@ def register_resolvers() -> None:
 
     ``${ceil_div:a,b}``: a / b, rounded up; null while a is not known.
     ``${has_momentum:optimizer}``: whether its config has a momentum or a first beta above 0.
-    ``${fused:precision}``: whether an optimizer that can may update all weights in one kernel; at
-    precision=16 the trainer has to clip the gradients in between.
+    ``${fused:precision}``: whether an optimizer that can may update all weights in one kernel; in
+    mixed precision Lightning refuses to clip the gradients of one that does.
 
     And what ``clearmark.launchers`` knows.
     """
@@ -47,7 +47,7 @@ def register_resolvers() -> None:
         return bool(optimizer.get("momentum") or (optimizer.get("betas") or [0])[0])
 
     def fused(precision: str) -> bool:
-        return precision != "16-mixed"
+        return not precision.endswith("-mixed")
 
     launchers.register_resolvers()
     for resolver in (ceil_div, has_momentum, fused):

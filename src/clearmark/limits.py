@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from clearmark.basis import NAMES
 from clearmark.errors import UserError
 
 
@@ -122,7 +123,7 @@ SWITCHES = (
 )
 CHOICES = {
     "of": ("pixel", "mask"),
-    "basis": ("waves", "pixels"),
+    "basis": NAMES,
     "data.whole": (None, "test"),
     "data.fresh_each_epoch": (True, False),
     "callbacks.checkpoint.mode": ("max", "min"),

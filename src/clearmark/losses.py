@@ -119,8 +119,7 @@ class RMSE(PixelLoss):
         else:
             error = error * chosen
         pixels = chosen.sum((1, 2, 3))
-        # A norm takes half the time of squares and their mean: three such terms are most of a
-        # step that is no convolution.
+        # A norm takes less time than squares and their mean, which three terms of `removal` would.
         total = torch.linalg.vector_norm(error, dim=(1, 2, 3)).square()
         mse = total / (error.shape[1] * pixels).clamp(min=1)
         root = (mse + self.eps**2).sqrt() - self.eps  # 0 for a picture without such pixels
