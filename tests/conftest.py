@@ -1,5 +1,6 @@
 """Keeps the tests off the network and on one core; stands before anything imports torch."""
 
+import copy
 import logging
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +25,24 @@ def _no_log_files():
     yield
     root = logging.getLogger()
     root.handlers[:] = [h for h in root.handlers if not isinstance(h, logging.FileHandler)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once():
+    """Hydra reads each YAML file up to three times a command, which is half of its time."""
+    read, kept = OmegaConf.load, {}
+
+    def load(file):
+        name = str(getattr(file, "name", file))
+        if not name.startswith((str(ROOT / "conf"), sys.prefix)):
+            return read(file)
+        if name not in kept:
+            kept[name] = read(file)
+        return copy.deepcopy(kept[name])
+
+    OmegaConf.load = load
+    yield
+    OmegaConf.load = read
 
 
 @pytest.fixture(scope="session")

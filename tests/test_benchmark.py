@@ -364,6 +364,7 @@ def test_a_network_leaves_all_tables(run, run_folder, tmp_path, capsys):
     assert cv2.imread(str(folder / "examples.png")).std() > 10
 
 
+@pytest.mark.slow
 def test_out_and_back_is_doing_nothing(run, tmp_path):
     run(f"export='{tmp_path / 'my set'}'")
     folder = tmp_path / "my set"

@@ -184,6 +184,7 @@ def test_the_interval_is_students():
     assert [str(v) for v in comparison.mean([5])] == ["5.0", "nan", "nan"]
 
 
+@pytest.mark.slow
 def test_the_command(photos, tmp_path):
     """Two networks, two seeds, one process."""
     words = [w for w in tiny.SMALL if "panels" not in w]

@@ -4,7 +4,6 @@ They run inside this process, where a hundred take seconds; a few run as command
 the two are the same.
 """
 
-import copy
 import os
 import runpy
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import pytest
 import tiny
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from clearmark import cli, mistyped
 
@@ -386,22 +384,6 @@ def script(name):
     return str(tiny.ROOT / "src" / f"{name}.py")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def read_once():
-    """Hydra reads all YAML files three times a command, which is half of its time."""
-    read, kept = OmegaConf.load, {}
-
-    def load(file):
-        name = getattr(file, "name", file)
-        if name not in kept:
-            kept[name] = read(file)
-        return copy.deepcopy(kept[name])
-
-    OmegaConf.load = load
-    yield
-    OmegaConf.load = read
-
-
 @pytest.fixture
 def refused(monkeypatch, capfd, tmp_path):
     """Types a command in an empty folder; returns the one line that it ends with."""
@@ -437,7 +419,7 @@ def test_there_are_enough_of_them():
     "typed",
     [
         "modell=unet",
-        "data.batch_size=0",
+        pytest.param("data.batch_size=0", marks=pytest.mark.slow),
         pytest.param("-m trainer=ddp seed=0,1", marks=pytest.mark.slow),
         pytest.param("data=folder data.root=none", marks=pytest.mark.slow),
     ],
@@ -449,7 +431,9 @@ def test_the_command_says_the_same(typed, refused, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("typed", ["modell=unet", "data.batch_size=0"])
+@pytest.mark.parametrize(
+    "typed", ["modell=unet", pytest.param("data.batch_size=0", marks=pytest.mark.slow)]
+)
 def test_the_traceback_can_be_had(typed, tmp_path):
     done = command(typed, tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
@@ -474,10 +458,11 @@ def test_help_lists_the_groups_that_the_program_has(name, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script(name)])
     lines = [line.split(": ") for line in mistyped.listing().splitlines()]
     assert lines
+    choices = {group: listed.split(", ") for group, listed in lines}
     with initialize_config_dir(str(tiny.ROOT / "conf"), version_base="1.3"):
-        for group, choices in lines:
-            for choice in choices.split(", "):
-                compose(name, cli.quote_digits([f"{group}={choice}"], [group]))
+        for turn in range(max(map(len, choices.values()))):
+            typed = [f"{group}={each[turn % len(each)]}" for group, each in choices.items()]
+            compose(name, cli.quote_digits(typed, list(choices)))
 
 
 def test_help_is_written_with_it():

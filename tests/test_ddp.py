@@ -125,6 +125,7 @@ def figures(folder):
     return {name: value for name, value in found.items() if name not in SPEED}
 
 
+@pytest.mark.slow
 def test_only_one_process_speaks_and_writes(run, home):
     folder, done = run
     assert done.err == ""

@@ -46,6 +46,7 @@ def photos(tmp_path_factory):
     return tiny.photos(tmp_path_factory.mktemp("data") / "photos")
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_checkpoints_and_pictures(photos, tmp_path):
     done = train(tmp_path, photos, 20_000)  # enough for the metrics
     said = [line for line in done.stderr.splitlines() if "could not be written" in line]

@@ -75,6 +75,7 @@ class Activations(nn.Module):
         return graph.Restored(torch.stack(outputs).mean(0) / 2, torch.stack(outputs).amax(0)[:, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_every_activation(name, tmp_path):
     network, output = Activations().eval(), tmp_path / f"net{FILES[name]}"
@@ -88,6 +89,7 @@ def test_a_network_without_a_mask(tmp_path):
     same(network, onnx.load(tmp_path / "net.onnx"))
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is(tmp_path):
     """To a program that knows nothing of this one."""
     import onnxruntime

@@ -168,6 +168,7 @@ def test_no_checkpoint_of_weights_that_are_not_finite(tmp_path):
             finite.on_save_checkpoint(trainer, None, {"state_dict": weights})
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_one_line_and_the_batch_can_be_drawn_again(photos, tmp_path):
     hopeless = ["optimizer=sgd", "optimizer.lr=1e5", "scheduler=constant", "logger=csv"]
     more = ["trainer.gradient_clip_val=null", "trainer.limit_train_batches=1.0", "loss=mse"]

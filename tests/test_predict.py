@@ -182,6 +182,7 @@ def test_any_path_survives_the_command_line(composed, value):
     assert composed("predict", quoted).input == value
 
 
+@pytest.mark.slow
 def test_the_command(photos, tmp_path, run_folder):
     (photos / "bad.jpg").write_text("no picture")
     command = [sys.executable, str(ROOT / "src" / "predict.py"), f"ckpt={run_folder}"]

@@ -189,6 +189,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", each(CHOICES))
 def test_so_it_does_with_other_choices(choice, cut, whole, words, tmp_path):
     moment, *more = CHOICES[choice]

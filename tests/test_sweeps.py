@@ -82,6 +82,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_failing_job_stops_nothing_and_can_be_done_again(sweep, tmp_path):
     folder = tmp_path / "sweep"
     words = ["-m", "x=1,2,3,5", f"hydra.sweep.dir={folder}"]
@@ -107,6 +108,7 @@ def test_a_failing_job_stops_nothing_and_can_be_done_again(sweep, tmp_path):
         assert (folder / job / "times").read_text() == "once "
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_is_finished(sweep, tmp_path):
     folder = tmp_path / "sweep"
     stopped = sweep("-m", "x=1,4,5", f"hydra.sweep.dir={folder}")
@@ -126,6 +128,7 @@ def test_less_is_better_of_an_error(sweep, tmp_path):
     assert [row["x"] for row in rows(folder)] == ["6", "5", "1"]
 
 
+@pytest.mark.slow
 def test_results_of_another_command_are_not_taken(sweep, tmp_path):
     folder = tmp_path / "sweep"
     assert not sweep("-m", "x=1,5", f"hydra.sweep.dir={folder}").returncode

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +24,10 @@ from clearmark.errors import UserError
 # How long a thread of torch on a CPU that has nothing to do stays awake, before torch is imported.
 # Longer, as by default, and it keeps the processes that make samples from its core.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+# Hydra copies all that its plugins have stored once for each group it lists, which is most of the
+# time of --help. Nobody writes to the store, and what is read from it is copied anyway.
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 FULL = "HYDRA_FULL_ERROR"
 TRACEBACK = bool(os.environ.get(FULL))
