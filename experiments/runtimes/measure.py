@@ -82,13 +82,14 @@ def measure(names: list[str]) -> list[dict[str, str]]:
 
 def table(rows: list[dict[str, str]]) -> str:
     """As Markdown."""
-    lines = [["`format=`", "`output=`", "run by", "needs", "MB", "ms", "difference"], ["---"] * 7]
+    head = ["`format=`", "`output=`", "run by", "needs", "MB", "ms", "PyTorch", "difference"]
+    lines = [head, ["---"] * len(head)]
     for row in rows:
         difference = row["difference"].replace("e-0", "e-")
         difference = "0" if not float(difference) else difference
         if row["format"] == "onnx_int8":
             difference += " ([as good](experiments/lighter/README.md))"
-        sizes = [row["megabytes"], row["milliseconds"], difference]
+        sizes = [row["megabytes"], row["milliseconds"], row["pytorch"], difference]
         lines.append([f"`{row['format']}`", *ROWS[row["format"]], *sizes])
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
 
