@@ -31,7 +31,7 @@ from clearmark.models.base import Restoration
 
 HERE = Path(__file__).parent
 TURNS, RUN = 12, 5
-"""Each variant restores ``RUN`` pictures in a row, as in use, and then it is the next one's turn."""
+"""Each variant restores ``RUN`` pictures in a row, as in use, before it is the next one's turn."""
 
 COMPILED = "compiled"
 MARKERS = "osD^"
