@@ -67,6 +67,7 @@ def test_opencv_runs_every_network(model, tmp_path):
     same(network, caffe.load(write("caffe", network, tmp_path)))
 
 
+@pytest.mark.slow
 def test_opencv_runs_every_activation(tmp_path):
     network = Activations().eval()
     same(network, caffe.load(write("caffe", network, tmp_path)))

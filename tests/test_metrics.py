@@ -208,6 +208,7 @@ def feed_one_process(rank, store, out):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_batches_agree_on_the_mean_over_images(tmp_path):
     mp.spawn(feed_one_process, (str(tmp_path / "store"), str(tmp_path / "out")), nprocs=2)
     alone = RemovalMetrics()

@@ -170,6 +170,7 @@ def test_each_pair_is_seen_once_before_any_is_seen_twice(tmp_path):
     assert order(12, 2) == whole
 
 
+@pytest.mark.slow
 def test_samples_depend_on_seed_epoch_and_index_alone(tmp_path):
     root = clwd(tmp_path, train=30, test=2)
 

@@ -278,6 +278,7 @@ def test_the_unet_takes_marks_off():
     assert np.mean(gains) > 1.5
 
 
+@pytest.mark.slow
 def test_a_photo_needs_no_other_word(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
     image = cv2.resize(image, (80, 90), interpolation=cv2.INTER_CUBIC)

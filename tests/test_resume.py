@@ -198,6 +198,7 @@ def test_so_it_does_with_other_choices(choice, cut, whole, words, tmp_path):
     assert kills.differences(whole(*more), tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_it_repeats_with_any_number_of_workers_before_and_after(
     workers, cut, whole, words, tmp_path, monkeypatch

@@ -122,6 +122,7 @@ def test_a_sweep_that_was_stopped_is_finished(sweep, tmp_path):
     assert [row["test/psnr"] for row in rows(folder)] == ["7.0", "1.0", "0.2"]
 
 
+@pytest.mark.slow
 def test_less_is_better_of_an_error(sweep, tmp_path):
     folder = tmp_path / "sweep"
     assert not sweep("-m", "x=1,5,6", f"hydra.sweep.dir={folder}", objective="test/rmse").returncode
@@ -174,11 +175,13 @@ def test_a_sweep_of_trainings(tmp_path):
     assert "trainer.max_epochs=0 is not allowed" in found[1]["failed"]
 
 
+@pytest.mark.slow
 def test_quotes_are_not_part_of_a_value(sweep, tmp_path):
     sweep("-m", "y='1',\"2\"", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert {row["y"] for row in rows(tmp_path / "sweep")} == {"1", "2"}
 
 
+@pytest.mark.slow
 def test_the_table_has_no_empty_columns(sweep, tmp_path):
     """The program's jobs tell no time, and none of them fails."""
     done = sweep("-m", "x=1,5", f"hydra.sweep.dir={tmp_path / 'sweep'}")

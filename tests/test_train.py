@@ -219,6 +219,7 @@ def test_callbacks_run(callbacks, photos, tmp_path):
     assert [figures[n] for n in names] == pytest.approx([again[n] for n in names], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_steps_that_wait_for_their_samples_are_told_of_once(
     workers, photos, tmp_path, monkeypatch, capsys
