@@ -20,11 +20,16 @@ sys.path.insert(0, str(ROOT / "src"))  # the entry points are no part of the pac
 
 
 @pytest.fixture(autouse=True)
-def _no_log_files():
-    """A command that ran in this process leaves a handler for a file in a folder that is gone."""
+def _as_found():
+    """A command that ran in this process leaves a handler for a file that is gone, and its floats.
+
+    Training rounds denormals to 0; Hypothesis draws them.
+    """
     yield
     root = logging.getLogger()
     root.handlers[:] = [h for h in root.handlers if not isinstance(h, logging.FileHandler)]
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session", autouse=True)
