@@ -100,7 +100,8 @@ def _restore_files(
     finally:
         there = len(plan.jobs) - len(left)
         earlier = f", {there} were there already (overwrite=true replaces them)" if there else ""
-        print(f"restored {done} of {len(plan.jobs)}{earlier}: {plan.target}")
+        where = f": {plan.target}" if done or there else ""
+        print(f"restored {done} of {len(plan.jobs)}{earlier}{where}")
     return broken
 
 

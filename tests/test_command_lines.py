@@ -4,6 +4,7 @@ They run inside this process, where a hundred take seconds; a few run as command
 the two are the same.
 """
 
+import copy
 import os
 import runpy
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import pytest
 import tiny
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 
 from clearmark import cli, mistyped
 
@@ -471,3 +473,16 @@ def test_help_is_written_with_it():
     )
     assert "\ndegradation: jpeg, none, " in done.stdout
     assert "optimizer:" not in done.stdout
+
+
+def test_hydras_store_can_be_shared_since_nobody_changes_it(monkeypatch):
+    store = ConfigStore.instance()
+    before = copy.deepcopy(store.repo)
+    assert copy.deepcopy(store) is store
+    monkeypatch.setattr(sys, "argv", [script("train"), "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(script("train"), run_name="__main__")
+    with initialize_config_dir(str(tiny.ROOT / "conf"), version_base="1.3"):
+        changed = compose("train", ["hydra.launcher.n_jobs=3", "launcher=joblib"], True)
+    assert changed.hydra.launcher.n_jobs == 3
+    assert store.repo == before

@@ -254,6 +254,12 @@ def test_two_hundred_pictures_ten_of_them_broken(run, tmp_path, capsys):
     assert sorted(path.name for path in again) == [paths[0].name, paths[117].name]
 
 
+def test_a_result_that_is_not_there_is_not_named(run, tmp_path, capsys):
+    (tmp_path / "words.jpg").write_text("no picture")
+    assert run(tmp_path / "words.jpg", tmp_path / "out.png")
+    assert capsys.readouterr().out == "restored 0 of 1\n"
+
+
 def test_what_stands_beside_a_result_is_made_later(run, photos, tmp_path):
     run(photos, tmp_path / "out")
     (tmp_path / "out" / "one.jpg").write_text("mine")
