@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,13 +22,14 @@ sys.path.insert(0, str(ROOT / "src"))  # the entry points are no part of the pac
 
 @pytest.fixture(autouse=True)
 def _as_found():
-    """A command that ran in this process leaves a handler for a file that is gone, and its floats.
+    """A command in this process leaves its config, a handler for a file that is gone, its floats.
 
     Training rounds denormals to 0; Hypothesis draws them.
     """
     yield
     root = logging.getLogger()
     root.handlers[:] = [h for h in root.handlers if not isinstance(h, logging.FileHandler)]
+    HydraConfig.instance().cfg = None
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
 

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from clearmark import cli, mistyped
 
@@ -476,6 +477,7 @@ def test_help_is_written_with_it():
 
 
 def test_hydras_store_can_be_shared_since_nobody_changes_it(monkeypatch):
+    Plugins.instance()  # which store theirs once
     store = ConfigStore.instance()
     before = copy.deepcopy(store.repo)
     assert copy.deepcopy(store) is store
