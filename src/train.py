@@ -38,12 +38,16 @@ def main(cfg: DictConfig) -> float:
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """One run: returns the test figures, under the names they are logged by."""
-    import torch
-    from lightning import seed_everything
-    from lightning.pytorch.utilities import rank_zero_only
+    with cli.importing():
+        import wandb.apis.public  # noqa: F401  # it looks through all modules there are: so first
 
-    from clearmark import budget, initial, results, resume, runs
-    from clearmark.config import check, create, register_resolvers
+        # isort: split
+        import torch
+        from lightning import seed_everything
+        from lightning.pytorch.utilities import rank_zero_only
+
+        from clearmark import budget, initial, results, resume, runs
+        from clearmark.config import check, create, register_resolvers
 
     began = time.perf_counter()
     # Weights that fade, as those of a network that stays the identity, would slow a CPU tenfold.

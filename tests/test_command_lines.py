@@ -5,10 +5,12 @@ the two are the same.
 """
 
 import copy
+import gc
 import os
 import runpy
 import subprocess
 import sys
+import weakref
 
 import pytest
 import tiny
@@ -474,6 +476,19 @@ def test_help_is_written_with_it():
     )
     assert "\ndegradation: jpeg, none, " in done.stdout
     assert "optimizer:" not in done.stdout
+
+
+def test_garbage_is_not_looked_for_while_libraries_are_imported():
+    with cli.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    kept = gc.get_freeze_count()
+    assert kept
+    with cli.importing():
+        later = weakref.ref(type("Garbage", (), {}))  # a class refers to itself
+    gc.collect()
+    assert later() is None
+    assert gc.get_freeze_count() <= kept
 
 
 def test_hydras_store_can_be_shared_since_nobody_changes_it(monkeypatch):

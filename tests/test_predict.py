@@ -260,6 +260,21 @@ def test_a_result_that_is_not_there_is_not_named(run, tmp_path, capsys):
     assert capsys.readouterr().out == "restored 0 of 1\n"
 
 
+def test_what_trains_is_not_imported(photos, tmp_path):
+    """It takes longer than to restore a photo."""
+    code = (
+        "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "print(*sys.modules, sep='\\n')"
+    )
+    words = [ROOT / "src" / "predict.py", photos / "one.jpg", "output=one.png", "ckpt=unet"]
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "restored 1 of 1" in done.stdout
+    modules = set(done.stdout.split())
+    assert "torch" in modules
+    assert not modules & {"lightning", "torchmetrics", "albumentations", "scipy", "wandb"}
+
+
 def test_what_stands_beside_a_result_is_made_later(run, photos, tmp_path):
     run(photos, tmp_path / "out")
     (tmp_path / "out" / "one.jpg").write_text("mine")

@@ -19,8 +19,6 @@ from torch import nn
 from clearmark import launchers, ranks
 from clearmark.errors import UserError
 from clearmark.limits import check_numbers
-from clearmark.losses import MaskLoss
-from clearmark.metrics import NAMES
 
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 TRUSTED = ("clearmark.models.", "torch.nn.")
@@ -144,6 +142,8 @@ def _class_in(name: Any, homes: tuple[str, ...]) -> type | None:
 
 
 def _check_figure(name: Any, key: str, split: str, usual: str) -> None:
+    from clearmark.metrics import NAMES  # torchmetrics, which predict.py does without
+
     known = [f"{split}/{figure}" for figure in NAMES]
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1) or [usual]
@@ -229,6 +229,8 @@ def _called(key: str, partial: Any, *arguments: Any) -> Any:
 
 
 def _check_maskless(loss: Any, path: str) -> None:
+    from clearmark.losses import MaskLoss
+
     if isinstance(loss, DictConfig) and loss.get("weight", 1) != 0:
         target = get_object(loss._target_) if "_target_" in loss else None
         if isinstance(target, type) and issubclass(target, MaskLoss):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clearmark import disk, pictures
-from clearmark.data.photos import KINDS
 from clearmark.errors import UserError
 
 
@@ -79,7 +78,8 @@ def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[
             raise UserError(f"output={target} is the input; give another folder")
         found = glob.iglob(str(source), recursive=True) if pattern else source.rglob("*")
         walked = sorted(map(Path, found))
-        paths, unread = (list(_pictures(walked, target, k)) for k in (KINDS, pictures.UNREAD))
+        kinds = (pictures.KINDS, pictures.UNREAD)
+        paths, unread = (list(_pictures(walked, target, k)) for k in kinds)
         if not paths:
             only = f", but {unread[0].suffix}, which is not read" if unread else ""
             raise UserError(f"input={source} {'matches' if pattern else 'holds'} no pictures{only}")

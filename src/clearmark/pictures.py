@@ -33,10 +33,14 @@ FORMATS = (
     "AVIF",
     "SUN",
 )
+KINDS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".hdr", ".exr", ".sr", ".ras"),
+}
 UNREAD = {
     *(".heic", ".heif", ".hif", ".jxl", ".svg", ".psd", ".xcf", ".cr2", ".cr3", ".nef", ".arw"),
     *(".dng", ".orf", ".raf", ".rw2", ".pef", ".srw"),
-}  # kinds of pictures that are none of these
+}  # kinds of pictures that are none of these, by their endings
 JPEG, TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".tif", ".tiff")
 DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency

@@ -18,10 +18,11 @@ from torch import nn
 
 from clearmark.benchmark.checksum import Fingerprint
 from clearmark.benchmark.frozen import BenchSample
-from clearmark.data.photos import KINDS, read_photo
+from clearmark.data.photos import read_photo
 from clearmark.errors import UserError
 from clearmark.formation import invert, invert_linear
 from clearmark.inference import restore
+from clearmark.pictures import KINDS
 
 Answer: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 Remover: TypeAlias = Callable[[BenchSample], Answer]

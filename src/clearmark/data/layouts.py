@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from clearmark.data.photos import ENDINGS, KINDS, SPLITS, defect, jpeg_size, read_photo
+from clearmark.data.photos import ENDINGS, SPLITS, defect, jpeg_size, read_photo
 from clearmark.errors import UserError
+from clearmark.pictures import KINDS
 
 NEEDED = ("marked", "clean")
 CARVED = {"train": (0.0, 0.9), "val": (0.9, 1.0)}

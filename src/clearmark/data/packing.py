@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from clearmark.data.photos import (
-    KINDS,
     SPLITS,
     decode_photo,
     defect,
@@ -27,6 +26,7 @@ from clearmark.data.photos import (
 )
 from clearmark.data.shards import CONTENTS, ROW, VERSION, Shard, index_path
 from clearmark.errors import UserError
+from clearmark.pictures import KINDS
 
 LEFT_OUT = "left_out.tsv"
 AHEAD = 64  # photos that are read before they are written

@@ -13,11 +13,8 @@ import cv2
 import numpy as np
 
 from clearmark.errors import UserError
+from clearmark.pictures import KINDS
 
-KINDS = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".hdr", ".exr", ".sr", ".ras"),
-}
 ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 SPLITS = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the JPEG segments that tell the size
