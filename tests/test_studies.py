@@ -7,7 +7,10 @@ import re
 
 import pytest
 import tiny
+from omegaconf import OmegaConf
 
+from clearmark import comparison
+from clearmark.config import check
 from clearmark.export import FORMATS, parity
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+(?:e-?\d+)?")
@@ -98,10 +101,10 @@ def as_numbers(row):
             yield float(cell)
 
 
-def script(study):
-    """The module of a study's measure.py."""
-    path = tiny.ROOT / "experiments" / study / "measure.py"
-    spec = importlib.util.spec_from_file_location(f"{study}_measure", path)
+def script(study, name="measure.py"):
+    """The module of a study's script."""
+    path = tiny.ROOT / "experiments" / study / name
+    spec = importlib.util.spec_from_file_location(f"{study}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -146,4 +149,30 @@ def test_the_lighter_figure_takes_four_models_in_four_runtimes(monkeypatch, tmp_
         for runtime in range(4)
     ]
     lighter.draw(rows)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+FLAGSHIP = script("flagship", "study.py")
+
+
+@pytest.mark.parametrize("words", [words for words in FLAGSHIP.PARTS if words])
+def test_a_part_of_the_flagship_is_really_another(words):
+    chosen = [word for word in FLAGSHIP.COMMON if not word.startswith("seed")]
+    usual, other = (tiny.config(*chosen, *more.split(), "folder=x") for more in ("", words))
+    check(other)
+    assert OmegaConf.to_yaml(other, resolve=True) != OmegaConf.to_yaml(usual, resolve=True)
+
+
+def test_the_parts_of_the_flagship_are_gathered_as_one_sweep(tmp_path):
+    for at, words in enumerate(FLAGSHIP.PARTS):
+        folder = FLAGSHIP.folder_of(tmp_path, words)
+        folder.mkdir()
+        rows = ["job,seed,minutes,failed,test/psnr_gain", f"1,1,3,,{at + 2}", f"0,0,3,,{at}"]
+        (folder / "sweep.csv").write_text("\n".join(rows))
+    sweep = comparison.read(FLAGSHIP.gathered(tmp_path))
+    means = {name: [run["test/psnr_gain"] for run in runs] for name, runs in sweep.runs.items()}
+    best = list(FLAGSHIP.PARTS)[::-1]
+    assert list(means) == [f"`{words}`" if words else "default" for words in best]
+    assert list(means.values()) == [[at + 2, at] for at in range(len(best))][::-1]
+    FLAGSHIP.draw(sweep, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
