@@ -31,7 +31,6 @@ PARTS = {
     "model.widths=[32,48,64]": "half as wide",
     "model.blocks=2": "deeper",
     "model=unet model.widths=[64,96,128]": "gain and offset by the pixel, no fill",
-    "activation=silu": "SiLU",
     # what it is told
     "loss.terms.correction.weight=0": "no term for the bare correction",
     "loss.terms.mark.weight=0": "no term for marked pixels",
