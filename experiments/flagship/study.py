@@ -4,8 +4,7 @@ python experiments/flagship/study.py outputs/flagship
 python experiments/tables.py flagship outputs/flagship
 
 Each row is two seeds of ``python src/train.py experiment=study model=unblend budget=2min`` and the
-words of the row, side by side on two cores. What is there already is not trained again, and without
-any training the first command makes table and figure anew.
+words of the row, side by side on two cores. The same command goes on with what was broken off.
 """
 
 from __future__ import annotations
@@ -53,11 +52,9 @@ def folder_of(out: Path, words: str) -> Path:
 
 def train(out: Path, words: str) -> None:
     """Train the two seeds of a row, or what is missing of them."""
-    where = folder_of(out, words)
-    more = [f"hydra.sweep.dir={where}", "resume=auto"]
+    more = [f"hydra.sweep.dir={folder_of(out, words)}", "resume=auto"]
     command = [sys.executable, ROOT / "src" / "train.py", *COMMON, *words.split(), *more]
-    if not (where / "sweep.csv").exists():
-        subprocess.run(command, check=True, cwd=ROOT)
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def gathered(out: Path) -> Path:
@@ -91,13 +88,13 @@ def draw(sweep: comparison.Sweep, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main(out: Path) -> None:
+def main(out: str = "outputs/flagship") -> None:
     """Train what is missing, then write ``sweep.csv`` and ``figure.png``."""
-    out = out.absolute()
+    folder = Path(out).absolute()
     for words in PARTS:
-        train(out, words)
-    draw(comparison.read(gathered(out)), out / "figure.png")
+        train(folder, words)
+    draw(comparison.read(gathered(folder)), folder / "figure.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*sys.argv[1:])
