@@ -77,6 +77,9 @@ TRAIN = [
     ("experiment=quik", "experiment=quik", "did you mean experiment=quick?"),
     ("model=", "model", "unet"),
     ("model=unet,resnet", "model=unet,resnet", "-m"),
+    ("experiment=losses seed=0,1 optimizer=adamm", "optimizer=adamm", "mean optimizer=adam?"),
+    ("experiment=losses seed=0,1 modell=unet", "modell", "did you mean model?"),
+    ("experiment=losses seed=0,1 model.widht=3", "model.widht", "did you mean model.widths?"),
     # not the grammar
     ("unet", "unet", "model=unet"),
     ("data.batch_size=[1", "data.batch_size=[1", "quote"),

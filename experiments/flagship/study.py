@@ -54,7 +54,8 @@ def train(out: Path, words: str) -> None:
     """Train the two seeds of a row, or what is missing of them."""
     more = [f"hydra.sweep.dir={folder_of(out, words)}", "resume=auto"]
     command = [sys.executable, ROOT / "src" / "train.py", *COMMON, *words.split(), *more]
-    subprocess.run(command, check=True, cwd=ROOT)
+    if status := subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(status)  # it has said why
 
 
 def gathered(out: Path) -> Path:

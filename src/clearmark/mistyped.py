@@ -14,6 +14,8 @@ from typing import NoReturn
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from clearmark.errors import UserError
@@ -103,8 +105,26 @@ def explain(message: str) -> str:
             return f"{word} says no value; write {meant}"
         return f"{word} cannot be read ({why.partition(' See ')[0]}); quote it as 'key=\"value\"'"
     if match := re.search(r"Ambiguous value for argument '(.*?)'", message):
-        return f"{match[1]} is more than one value; add -m to run each, or write a list as [a,b]"
+        alone = f"{match[1]} is more than one value; add -m to run each, or write a list as [a,b]"
+        return _besides() or alone
     return " ".join(message.split())
+
+
+def _besides() -> str | None:
+    """What is wrong with the words that have one value.
+
+    While they do not compose, Hydra does not see that their experiment is a sweep.
+    """
+    words = get_args_parser().parse_args(sys.argv[1:]).overrides
+    typed = OverridesParser.create().parse_overrides(words)
+    single = [str(one.input_line) for one in typed if not one.is_sweep_override()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(_conf()), version_base="1.3"):
+        try:
+            compose(Path(sys.argv[0]).stem, single)
+        except HydraException as error:
+            return explain(str(error))
+    return None
 
 
 def _path(word: str) -> str | None:
