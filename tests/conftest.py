@@ -24,12 +24,15 @@ sys.path.insert(0, str(ROOT / "src"))  # the entry points are no part of the pac
 def _as_found():
     """A command in this process leaves its config, a handler for a file that is gone, its floats.
 
-    Training rounds denormals to 0; Hypothesis draws them.
+    Training rounds denormals to 0; Hypothesis draws them. TensorFlow's handler closes what was
+    stderr when it was imported, which is pytest's, as soon as Hydra sets up logging.
     """
     yield
     root = logging.getLogger()
     root.handlers[:] = [h for h in root.handlers if not isinstance(h, logging.FileHandler)]
     HydraConfig.instance().cfg = None
+    if absl := sys.modules.get("absl.logging"):
+        absl.get_absl_handler().python_handler.stream = sys.__stderr__
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
 
