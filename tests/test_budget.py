@@ -200,6 +200,8 @@ def test_the_command(photos, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     folder, found = tmp_path / "sweep", {}
+    configs = [(folder / str(job) / "config.yaml").read_text() for job in range(4)]
+    assert ["UNet" in config for config in configs] == [True, False] * 2, "seed by seed"
     for path in sorted(folder.glob("*/results.json")):
         config = (path.parent / "config.yaml").read_text()
         network = "unet" if "UNet" in config else "resnet"
