@@ -132,8 +132,9 @@ def test_first_filters_give_what_the_first_layer_gives(model):
     picture = torch.rand(1, 3, 32, 32)
     rim = conv.padding[0] * scale
     over_pixels = F.conv2d(picture, filters, stride=scale, padding=rim)
+    weight = conv.weight[:, : 3 * scale**2]  # unblend is shown more than pixels
     with torch.no_grad():
-        over_cells = F.conv2d(F.pixel_unshuffle(picture, scale), conv.weight, padding=1)
+        over_cells = F.conv2d(F.pixel_unshuffle(picture, scale), weight, padding=1)
     torch.testing.assert_close(over_pixels, over_cells)
 
 

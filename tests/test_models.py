@@ -4,6 +4,7 @@ import copy
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -12,7 +13,7 @@ from torch import nn
 
 from clearmark.errors import UserError
 from clearmark.formation import blend
-from clearmark.models import ConvFC, ResNet, Restoration, UNet
+from clearmark.models import ConvFC, ResNet, Restoration, Unblend, UNet
 from clearmark.models.base import corrected
 from clearmark.models.unblend import FLOOR
 
@@ -270,6 +271,32 @@ def test_pooling_takes_the_strongest_or_the_mean_of_four_features_or_every_secon
     torch.testing.assert_close(found["stride"], fours[..., 0, 0])
     with pytest.raises(UserError, match=r"model.pooling=median is none of max, average, stride"):
         ConvFC(nn.ReLU, pooling="median")
+
+
+def test_the_extremes_bound_opacity_and_colour():
+    """Of a mark of one opacity and colour; NumPy finds the same ones, window by window."""
+    network = Unblend(nn.ReLU, widths=(4, 8), scale=2, extremes=(1, 3))
+    opacity, colour = 0.7, torch.tensor([0.9, 0.5, 0.2])
+    marked = blend(picture(12, 8, batch=1), opacity, colour.view(3, 1, 1))
+    shown = network.shown(marked)
+    assert torch.equal(shown[:, :12], nn.functional.pixel_unshuffle(marked - 0.5, 2))
+    pixels = (marked - 0.5)[0].numpy()
+    for at, side in ((12, 1), (18, 3)):
+        brightest, darkest = shown[0, at : at + 3].numpy(), -shown[0, at + 3 : at + 6].numpy()
+        for row, column in np.ndindex(6, 4):
+            top, left = (max(0, 2 * (place - side // 2)) for place in (row, column))
+            bottom, right = (2 * (place + side // 2 + 1) for place in (row, column))
+            window = pixels[:, top:bottom, left:right]
+            np.testing.assert_array_equal(brightest[:, row, column], window.max((1, 2)))
+            np.testing.assert_array_equal(darkest[:, row, column], window.min((1, 2)))
+        least = opacity * colour.numpy()[:, None, None]
+        assert (darkest + 0.5 >= least - 1e-6).all()
+        assert (brightest + 0.5 <= least + 1 - opacity + 1e-6).all()
+
+
+def test_windows_without_a_middle_are_refused():
+    with pytest.raises(UserError, match=r"model.extremes=\[1, 4\]: .* odd"):
+        Unblend(nn.ReLU, widths=(4, 8), extremes=(1, 4))
 
 
 def test_unblend_passes_through_what_it_finds_unmarked():

@@ -3,8 +3,9 @@
 python experiments/flagship/study.py outputs/flagship
 python experiments/tables.py flagship outputs/flagship
 
-Each row is two seeds of ``python src/train.py experiment=study model=unblend budget=2min`` and the
-words of the row, side by side on two cores. The same command goes on with what was broken off.
+Each row is two seeds of two minutes of the flagship as it was before this study, and the words of
+the row (``COMMON``, ``PARTS``), side by side on two cores. The same command goes on with what was
+broken off.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ from matplotlib.figure import Figure
 from clearmark import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON = ("experiment=study", "model=unblend", "budget=2min", "seed=0,1", "launcher=joblib")
+COMMON = (
+    *("experiment=study", "model=unblend", "model.widths=[64,96,128]", "model.extremes=[]"),
+    *("budget=2min", "seed=0,1", "launcher=joblib"),
+)
 PARTS = {
-    "": "as it is",
+    "": "as it was",
     # the network
     "model.scale=2": "body at half of the resolution",
     "model.scale=8": "body at an eighth",
     "model.widths=[64,96]": "a level less",
     "model.widths=[64,96,128,128]": "a level more",
     "model.widths=[32,48,64]": "half as wide",
+    "model.widths=[32,48,64] model.extremes=[1,5,17]": "the same, shown extremes: as it is now",
     "model.blocks=2": "deeper",
+    "model.finest=1": "one block at the finest level, not three",
+    "activation=silu": "SiLU",
     "model=unet model.widths=[64,96,128]": "gain and offset by the pixel, no fill",
     # what it is told
     "loss.terms.correction.weight=0": "no term for the bare correction",
@@ -38,6 +45,9 @@ PARTS = {
     # what it is shown
     "data.crop=80": "smaller crops",
     "data.crop=160": "larger crops",
+    "data.batch_size=8": "batches of 8, not 16",
+    "data.on_mark=0.3": "fewer crops sure of a mark",
+    "data.unmarked=0.3": "more pictures without a mark",
     # how its weights move
     "callbacks=ema": "averaged weights",
     "optimizer=adam": "Adam",
@@ -73,7 +83,7 @@ def gathered(out: Path) -> Path:
 
 
 def draw(sweep: comparison.Sweep, path: Path) -> None:
-    """The gain of each row, seed by seed, beside that of the network as it is."""
+    """The gain of each row, seed by seed, beside that of the network as it was."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axis = figure.subplots()
     for at, words in enumerate(PARTS):

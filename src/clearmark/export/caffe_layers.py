@@ -96,15 +96,25 @@ class CaffeLayers(CaffeNet):
 
     # Sizes
 
-    def max_pool2d(self, x: Blob, kernel: list[int], stride: list[int] | None = None) -> Blob:
-        return self._pooled(x, "MAX", kernel, stride)
+    def max_pool2d(
+        self,
+        x: Blob,
+        kernel: list[int],
+        stride: list[int] | None = None,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Blob:
+        return self._pooled(x, "MAX", kernel, stride, padding)
 
     def avg_pool2d(self, x: Blob, kernel: list[int], stride: list[int] | None = None) -> Blob:
         return self._pooled(x, "AVE", kernel, stride)
 
-    def _pooled(self, x: Blob, pool: str, kernel: list[int], stride: list[int] | None) -> Blob:
-        (height, width), (down, right) = kernel, stride or kernel
-        params = {"kernel_h": height, "kernel_w": width, "stride_h": down, "stride_w": right}
+    def _pooled(
+        self, x: Blob, pool: str, kernel: list[int], stride: Any = None, padding: Any = (0, 0)
+    ) -> Blob:
+        sides = {"kernel": kernel, "stride": stride or kernel, "pad": padding}
+        params = {
+            f"{what}_{axis}": side[i] for what, side in sides.items() for i, axis in enumerate("hw")
+        }
         name = self.layer("Pooling", x, pooling_param={"pool": pool, "ceil_mode": False, **params})
         return x._replace(name=name)
 

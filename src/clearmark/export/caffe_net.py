@@ -93,6 +93,9 @@ class CaffeNet:
     def sub(self, x: Blob, y: Any) -> Blob:
         return self.add(x, self.mul(y, -1) if isinstance(y, Blob) else -y)
 
+    def neg(self, x: Blob) -> Blob:
+        return self.mul(x, -1)
+
     def rsub(self, x: Blob, y: Any) -> Blob:
         return self.add(self.mul(x, -1), y)
 

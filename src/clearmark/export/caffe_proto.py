@@ -25,7 +25,8 @@ FIELDS = {
     "PermuteParameter": "1 order uint32+",
     "PoolingParameter": (
         "1 pool PoolMethod, 5 kernel_h uint32, 6 kernel_w uint32, 7 stride_h uint32, "
-        "8 stride_w uint32, 12 global_pooling bool, 13 ceil_mode bool"
+        "8 stride_w uint32, 9 pad_h uint32, 10 pad_w uint32, 12 global_pooling bool, "
+        "13 ceil_mode bool"
     ),
     "PowerParameter": "1 power float, 2 scale float, 3 shift float",
     "ReLUParameter": "1 negative_slope float",

@@ -87,8 +87,18 @@ class KerasLayers:
 
     # Sizes
 
-    def max_pool2d(self, x: Any, kernel: list[int], stride: list[int] | None = None) -> Any:
-        return layers.MaxPooling2D(tuple(kernel), tuple(stride or kernel))(x)
+    def max_pool2d(
+        self,
+        x: Any,
+        kernel: list[int],
+        stride: list[int] | None = None,
+        padding: list[int] = [0, 0],  # noqa: B006
+    ) -> Any:
+        stride = stride or kernel
+        if any(padding) and (stride != [1, 1] or [2 * side + 1 for side in padding] != kernel):
+            raise NotImplementedError(f"it pools {kernel} with a rim of {padding}")
+        rim = "same" if any(padding) else "valid"  # nothing of a rim is ever the largest
+        return layers.MaxPooling2D(tuple(kernel), tuple(stride), rim)(x)
 
     def avg_pool2d(self, x: Any, kernel: list[int], stride: list[int] | None = None) -> Any:
         return layers.AveragePooling2D(tuple(kernel), tuple(stride or kernel))(x)
@@ -174,6 +184,9 @@ class KerasLayers:
 
     def sub(self, x: Any, y: Any) -> Any:
         return _arrayed(x) - _arrayed(y)
+
+    def neg(self, x: Any) -> Any:
+        return -x
 
     def mul(self, x: Any, y: Any) -> Any:
         return _arrayed(x) * _arrayed(y)

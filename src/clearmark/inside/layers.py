@@ -30,16 +30,18 @@ def first_filters(network: nn.Module) -> Tensor:
     """The filters that see the picture itself: (N, 3, k, k), of any range.
 
     Networks whose first layer sees cells of s x s pixels (``F.pixel_unshuffle``) have filters of
-    3 s^2 channels; these are the same filters over pixels, k = s times the kernel's side.
+    3 s^2 channels; these are the same filters over pixels, k = s times the kernel's side. What they
+    see beside pixels (``extremes`` of ``models.unet.Body``) is left out.
 
     Raises:
         UserError: no convolution of the network sees RGB pixels.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
-            scale = math.isqrt(layer.in_channels // 3)
-            if layer.in_channels == 3 * scale**2:
-                return F.pixel_shuffle(layer.weight.detach().float(), scale)
+            pixels = layer.in_channels - 6 * len(getattr(network, "extremes", ()))
+            scale = math.isqrt(max(pixels, 0) // 3)
+            if pixels == 3 * scale**2:
+                return F.pixel_shuffle(layer.weight[:, :pixels].detach().float(), scale)
             break
     raise UserError("the network begins with no convolution of RGB pixels: it has no first filters")
 

@@ -28,18 +28,19 @@ class Unblend(Body):
     changes faster is left to the fill.
 
     Args:
-        activation, widths, blocks, finest, scale: of the body, as in ``unet.Body``.
+        activation, widths, blocks, finest, scale, extremes: of the body, as in ``unet.Body``.
     """
 
     def __init__(
         self,
         activation: Callable[[], nn.Module],
-        widths: Sequence[int] = (64, 96, 128),
+        widths: Sequence[int] = (32, 48, 64),
         blocks: int = 1,
         finest: int = 3,
         scale: int = 4,
+        extremes: Sequence[int] = (),
     ) -> None:
-        super().__init__(activation, widths, blocks, finest, scale)
+        super().__init__(activation, widths, blocks, finest, scale, extremes)
         width, pixels = widths[0], scale**2
         self.mask = nn.Conv2d(width, pixels, 1)
         self.unmix = nn.Conv2d(width, MAPS, 1)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clearmark.errors import UserError
 from clearmark.models.base import Correction, Restoration, SeesWhole, grow, pooled
 from clearmark.models.resnet import Block
 
@@ -25,6 +27,12 @@ class Body(SeesWhole):
         finest: residual blocks of the finest level on the way up.
         scale: the finest level is that many times smaller than the picture. Its pixels are not
             lost but become channels; at 4 a sample costs a quarter of what it costs at 2.
+        extremes: sides, odd and in cells of ``scale`` pixels, of the windows whose brightest and
+            darkest value of each colour it is shown too. Under a mark they are bounds on opacity
+            a and colour W, since ``a W <= I <= a W + 1 - a`` whatever the photo.
+
+    Raises:
+        UserError: a window has no middle.
     """
 
     def __init__(
@@ -34,10 +42,14 @@ class Body(SeesWhole):
         blocks: int,
         finest: int,
         scale: int,
+        extremes: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if not all(isinstance(side, int) and side > 0 and side % 2 for side in extremes):
+            raise UserError(f"model.extremes={[*extremes]}: sides of windows are odd; use 1, 3, 5")
         self.scale, self.multiple = scale, scale * 2 ** (len(widths) - 1)
-        inputs = [3 * scale**2, *widths[:-1]]
+        self.extremes = tuple(extremes)
+        inputs = [3 * scale**2 + 6 * len(self.extremes), *widths[:-1]]
         self.encoders = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, width, 3, padding=1, bias=False),
@@ -71,12 +83,26 @@ class Body(SeesWhole):
 
     def _encoded(self, picture: Tensor) -> list[Tensor]:
         """Features of every level, from fine to coarse."""
-        features = F.pixel_unshuffle(picture - 0.5, self.scale)
+        features = self.shown(picture)
         levels = []
         for depth, encoder in enumerate(self.encoders):
             features = encoder(F.max_pool2d(features, 2) if depth else features)
             levels.append(features)
         return levels
+
+    def shown(self, picture: Tensor) -> Tensor:
+        """What the first layer sees of (B, 3, H, W), less 1/2: (B, C, H / scale, W / scale).
+
+        The 3 scale^2 pixels of a cell, and of each window the brightest values of the colours and
+        the darkest ones with their sign turned.
+        """
+        picture = picture - 0.5
+        pixels = F.pixel_unshuffle(picture, self.scale)
+        if not self.extremes:
+            return pixels
+        cells = F.max_pool2d(torch.cat([picture, -picture], 1), self.scale)
+        windows = [F.max_pool2d(cells, side, 1, side // 2) for side in self.extremes]
+        return torch.cat([pixels, *windows], 1)
 
 
 class UNet(Body):
