@@ -101,8 +101,15 @@ class Body(SeesWhole):
         if not self.extremes:
             return pixels
         cells = F.max_pool2d(torch.cat([picture, -picture], 1), self.scale)
-        windows = [F.max_pool2d(cells, side, 1, side // 2) for side in self.extremes]
-        return torch.cat([pixels, *windows], 1)
+        return torch.cat([pixels, *(_brightest(cells, side) for side in self.extremes)], 1)
+
+
+def _brightest(cells: Tensor, side: int) -> Tensor:
+    """The largest values in windows of ``side`` x ``side``; of columns first, to compare fewer."""
+    if side == 1:
+        return cells
+    columns = F.max_pool2d(cells, (side, 1), 1, (side // 2, 0))
+    return F.max_pool2d(columns, (1, side), 1, (0, side // 2))
 
 
 class UNet(Body):
