@@ -116,7 +116,7 @@ class UNet(Body):
     """Sees the picture at several scales, from letters' edges to whole marks.
 
     Args:
-        activation, widths, blocks, finest, scale: as in ``Body``.
+        activation, widths, blocks, finest, scale, extremes: as in ``Body``.
         mask: predict where the mark is.
     """
 
@@ -127,9 +127,10 @@ class UNet(Body):
         blocks: int = 1,
         finest: int = 3,
         scale: int = 4,
+        extremes: Sequence[int] = (),
         mask: bool = True,
     ) -> None:
-        super().__init__(activation, widths, blocks, finest, scale)
+        super().__init__(activation, widths, blocks, finest, scale, extremes)
         self.correction = Correction(widths[0], scale, mask)
 
     def forward(self, marked: Tensor, overview: Tensor | None = None) -> Restoration:
