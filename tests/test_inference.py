@@ -92,6 +92,7 @@ NETWORKS = {
     "resnet": partial(noisy, "resnet"),
     "unet": lambda: load("unet", "cpu").network,
     "unblend": lambda: load("unblend", "cpu").network,
+    "extremes": partial(noisy, "unblend"),  # the embedded one is not shown them
 }
 
 
