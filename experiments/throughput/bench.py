@@ -30,7 +30,7 @@ from clearmark.removal import Removal
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVERS = (
-    *("", "channels_last=false", "optimizer.fused=false", "compile=true", "precision=bf16"),
+    *("channels_last=false", "optimizer.fused=false", "compile=true", "precision=bf16"),
     *("threads=1", "data.workers=0", "data.workers=1", "trainer.log_every_n_steps=1"),
 )
 """What may make training faster or slower, each as it is typed."""
@@ -178,20 +178,22 @@ def fit(repeats: int, steps: int, overrides: list[str]) -> None:
 
 
 def levers(repeats: int, steps: int, overrides: list[str]) -> None:
-    """Samples per second of training, with one thing at a time not as by default."""
-    paces: dict[str, list[float]] = {lever: [] for lever in LEVERS}
-    cfg, data = warm(overrides)
+    """Samples per second with one thing not as by default, in turns with the default."""
+    data = warm(overrides)[1]
     threads = torch.get_num_threads()
-    for _ in range(repeats):
-        for lever, found in paces.items():
-            cfg = config("logger=csv", *overrides, *lever.split())
-            torch.set_num_threads(cfg.threads or threads)
-            data.workers = cfg.data.workers
-            found.append(fit_pace(cfg, data, steps, steps // 4))
-    print("| | samples/s | range | of the default |\n|---|---|---|---|")
-    for lever, found in paces.items():
-        share = median(found) / median(paces[""])
-        print(f"| {lever or 'default'} | {spread(found, 1)} | {share:.2f} |")
+    print("| | samples/s | range | default | range | ratio | range |")
+    print("|---|---|---|---|---|---|---|")
+    for lever in LEVERS:
+        both: dict[str, list[float]] = {lever: [], "": []}
+        for _ in range(repeats):
+            for typed, found in both.items():
+                cfg = config("logger=csv", *overrides, *typed.split())
+                torch.set_num_threads(cfg.threads or threads)
+                data.workers = cfg.data.workers
+                found.append(fit_pace(cfg, data, steps, steps // 4))
+        ratios = [a / b for a, b in zip(*both.values(), strict=True)]
+        cells = (spread(both[lever], 1), spread(both[""], 1), spread(ratios, 2))
+        print(f"| {lever} | {' | '.join(cells)} |", flush=True)
 
 
 def startup(repeats: int) -> None:
