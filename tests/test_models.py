@@ -294,9 +294,11 @@ def test_the_extremes_bound_opacity_and_colour():
         assert (brightest + 0.5 <= least + 1 - opacity + 1e-6).all()
 
 
-def test_windows_without_a_middle_are_refused():
-    with pytest.raises(UserError, match=r"model.extremes=\[1, 4\]: .* odd"):
-        Unblend(nn.ReLU, widths=(4, 8), extremes=(1, 4))
+@pytest.mark.parametrize("extremes", [[1, 4], ["a"], [-1], 3, None])
+def test_windows_without_a_middle_are_refused(extremes):
+    with pytest.raises(UserError, match="is no list of odd sides") as caught:
+        Unblend(nn.ReLU, widths=(4, 8), extremes=extremes)
+    assert f"model.extremes={extremes} " in str(caught.value)
 
 
 def test_unblend_passes_through_what_it_finds_unmarked():

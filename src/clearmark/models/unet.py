@@ -32,7 +32,7 @@ class Body(SeesWhole):
             a and colour W, since ``a W <= I <= a W + 1 - a`` whatever the photo.
 
     Raises:
-        UserError: a window has no middle.
+        UserError: ``extremes`` is no list, or a window has no middle.
     """
 
     def __init__(
@@ -45,8 +45,10 @@ class Body(SeesWhole):
         extremes: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        if not all(isinstance(side, int) and side > 0 and side % 2 for side in extremes):
-            raise UserError(f"model.extremes={[*extremes]}: sides of windows are odd; use 1, 3, 5")
+        if not isinstance(extremes, Sequence) or not all(map(_has_middle, extremes)):
+            raise UserError(
+                f"model.extremes={extremes} is no list of odd sides; use [1,5,17], or [] for none"
+            )
         self.scale, self.multiple = scale, scale * 2 ** (len(widths) - 1)
         self.extremes = tuple(extremes)
         inputs = [3 * scale**2 + 6 * len(self.extremes), *widths[:-1]]
@@ -102,6 +104,10 @@ class Body(SeesWhole):
             return pixels
         cells = F.max_pool2d(torch.cat([picture, -picture], 1), self.scale)
         return torch.cat([pixels, *(_brightest(cells, side) for side in self.extremes)], 1)
+
+
+def _has_middle(side: object) -> bool:
+    return isinstance(side, int) and side > 0 and side % 2 == 1
 
 
 def _brightest(cells: Tensor, side: int) -> Tensor:
