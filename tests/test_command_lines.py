@@ -8,6 +8,7 @@ import copy
 import gc
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import weakref
@@ -481,6 +482,13 @@ def test_help_is_written_with_it():
     assert "optimizer:" not in done.stdout
 
 
+@pytest.mark.parametrize("words", ["--help", "--cfg job", "--info defaults"])
+def test_a_reader_that_has_read_enough_ends_what_is_only_printed(words):
+    command = f"{sys.executable} {script('train')} {words} | {{ read -r line; }}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
 def test_garbage_is_not_looked_for_while_libraries_are_imported():
     with cli.importing():
         assert not gc.isenabled()
@@ -502,6 +510,7 @@ def test_hydras_store_can_be_shared_since_nobody_changes_it(monkeypatch):
     monkeypatch.setattr(sys, "argv", [script("train"), "--help"])
     with pytest.raises(SystemExit):
         runpy.run_path(script("train"), run_name="__main__")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
     with initialize_config_dir(str(tiny.ROOT / "conf"), version_base="1.3"):
         changed = compose("train", ["hydra.launcher.n_jobs=3", "launcher=joblib"], True)
     assert changed.hydra.launcher.n_jobs == 3

@@ -34,6 +34,7 @@ ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-define
 FULL = "HYDRA_FULL_ERROR"
 TRACEBACK = bool(os.environ.get(FULL))
 WRONG, INTERRUPTED = 2, 130
+PRINTS = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 AGAIN = 75  # a cluster's time is up: put the job in the queue again (EX_TEMPFAIL of sysexits.h)
 
 
@@ -45,6 +46,8 @@ def run(main: Callable[[], Any]) -> None:
     if ranks.rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the first process says it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # and ends the others
+    if PRINTS & set(sys.argv) and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has read enough, and that is all
     launchers.register_resolvers()
     OmegaConf.register_new_resolver("groups", mistyped.listing, replace=True)
     sys.argv = quote_digits(sys.argv, mistyped.groups())
