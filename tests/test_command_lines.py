@@ -482,7 +482,7 @@ def test_help_is_written_with_it():
     assert "optimizer:" not in done.stdout
 
 
-@pytest.mark.parametrize("words", ["--help", "--cfg job", "--info defaults"])
+@pytest.mark.parametrize("words", ["--help", "--info defaults"])
 def test_a_reader_that_has_read_enough_ends_what_is_only_printed(words):
     command = f"{sys.executable} {script('train')} {words} | {{ read -r line; }}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -34,6 +34,7 @@ ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-define
 FULL = "HYDRA_FULL_ERROR"
 TRACEBACK = bool(os.environ.get(FULL))
 WRONG, INTERRUPTED = 2, 130
+# Options that print something, which is all that the command then does.
 PRINTS = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 AGAIN = 75  # a cluster's time is up: put the job in the queue again (EX_TEMPFAIL of sysexits.h)
 
