@@ -1,14 +1,14 @@
 """Validation figures of runs that went on with each other's weights, as one curve.
 
-python experiments/release/curve.py outputs/FIRST outputs/SECOND
+python experiments/release/curve.py --after 2 outputs/release/third outputs/release/fourth
 
-Writes curve.csv and curve.png beside this file, and prints the slope at the end.
+Writes curve.csv and curve.png beside this file, and prints the slope of the stage before the last.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,54 +17,74 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-HERE = Path(__file__).parent
+CSV = Path(__file__).parent / "curve.csv"
 SPENT = ("train/samples", "train/seconds", "train/gmac")
 FIGURES = ("val/psnr_gain", "val/rmsew", "val/rmsew_input", "val/mask_iou", "val/clean_psnr")
+Rows = list[dict[str, float]]
 
 
-def curve(folders: list[Path]) -> list[dict[str, float]]:
-    """A row for each validation; what was spent goes on where the run before ended."""
-    rows: list[dict[str, float]] = []
-    for number, folder in enumerate(folders):
-        before = rows[-1] if rows else dict.fromkeys(SPENT, 0.0)
-        with (folder / "metrics.csv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["val/psnr_gain"]:
-                    spent = {name: before[name] + float(row[name]) for name in SPENT}
-                    found = {name: float(row[name]) for name in FIGURES}
-                    rows.append({"stage": number + 1, **spent, **found})
+def validations(file: Path) -> Rows:
+    """The rows of a CSV that have a validation's figures."""
+    names = ("stage", *SPENT, *FIGURES)
+    with file.open(encoding="utf-8") as opened:
+        rows = [row for row in csv.DictReader(opened) if row["val/psnr_gain"]]
+    return [{name: float(row[name]) for name in names if name in row} for row in rows]
+
+
+def went_on(rows: Rows, folders: list[Path]) -> Rows:
+    """With the validations of further runs; each began with the best weights of the one before."""
+    for folder in folders:
+        before = {"stage": 0.0, **dict.fromkeys(SPENT, 0.0)}
+        if rows:
+            stage = [row for row in rows if row["stage"] == rows[-1]["stage"]]
+            before = max(stage, key=lambda row: row["val/psnr_gain"])
+        for row in validations(folder / "metrics.csv"):
+            spent = {name: before[name] + row[name] for name in SPENT}
+            rows = [*rows, {"stage": before["stage"] + 1, **row, **spent}]
     return rows
 
 
-def slope(rows: list[dict[str, float]]) -> float:
-    """Decibels that a doubling of the samples brings, by the second half of the first stage."""
-    first = [row for row in rows if row["stage"] == 1]
-    half = first[len(first) // 2 :]
-    x = np.log2([row["train/samples"] for row in half])
+def slope(rows: Rows, stage: float) -> float:
+    """Decibels that a doubling of the operations brings, by the second half of a stage."""
+    own = [row for row in rows if row["stage"] == stage]
+    half = own[len(own) // 2 :]
+    x = np.log2([row["train/gmac"] for row in half])
     return float(np.polyfit(x, [row["val/psnr_gain"] for row in half], 1)[0])
+
+
+def draw(rows: Rows) -> None:
+    """Gain, mask IoU and unmarked pictures over the operations of all stages."""
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    labels = ("gain on validation (dB)", "mask IoU", "pictures without a mark (dB)")
+    names = ("val/psnr_gain", "val/mask_iou", "val/clean_psnr")
+    for axes, name, label in zip(panels, names, labels, strict=True):
+        for stage in sorted({row["stage"] for row in rows}):
+            own = [row for row in rows if row["stage"] == stage]
+            x = [row["train/gmac"] / 1e6 for row in own]
+            axes.plot(x, [row[name] for row in own], ".-", label=f"stage {stage:.0f}")
+        axes.set_xlabel("million GMAC of training")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    panels[0].legend()
+    figure.savefig(CSV.with_suffix(".png"), dpi=110)
 
 
 def main() -> None:
     """Write the curve and its figure."""
-    rows = curve([Path(name) for name in sys.argv[1:]])
-    with (HERE / "curve.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("runs", nargs="*", type=Path, help="folders, in the order of training")
+    parser.add_argument("--after", type=int, default=0, help="stages of curve.csv to keep")
+    chosen = parser.parse_args()
+    kept = validations(CSV) if chosen.after else []
+    rows = went_on([row for row in kept if row["stage"] <= chosen.after], chosen.runs)
+    with CSV.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["stage", *SPENT, *FIGURES])
         writer.writeheader()
-        writer.writerows({k: round(v, 4) for k, v in row.items()} for row in rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for stage in sorted({row["stage"] for row in rows}):
-        own = [row for row in rows if row["stage"] == stage]
-        x = [row["train/samples"] / 1000 for row in own]
-        left.plot(x, [row["val/psnr_gain"] for row in own], ".-", label=f"stage {stage:.0f}")
-        right.plot(x, [row["val/mask_iou"] for row in own], ".-", label=f"stage {stage:.0f}")
-    left.set_ylabel("gain on validation (dB)")
-    right.set_ylabel("mask IoU on validation")
-    for axes in (left, right):
-        axes.set_xlabel("thousand samples seen")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(HERE / "curve.png", dpi=110)
-    print(f"{slope(rows):+.2f} dB for twice the samples, at the end of the first stage")
+        for row in rows:
+            writer.writerow({k: round(v, 4) for k, v in row.items()} | {"stage": int(row["stage"])})
+    draw(rows)
+    stage = sorted({row["stage"] for row in rows})[-2]
+    print(f"{slope(rows, stage):+.2f} dB for twice the operations, at the end of stage {stage:.0f}")
 
 
 if __name__ == "__main__":
