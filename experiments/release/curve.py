@@ -72,7 +72,7 @@ def draw(rows: Rows) -> None:
 def main() -> None:
     """Write the curve and its figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("runs", nargs="*", type=Path, help="folders, in the order of training")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders, in the order of training")
     parser.add_argument("--after", type=int, default=0, help="stages of curve.csv to keep")
     chosen = parser.parse_args()
     kept = validations(CSV) if chosen.after else []
@@ -83,7 +83,7 @@ def main() -> None:
         for row in rows:
             writer.writerow({k: round(v, 4) for k, v in row.items()} | {"stage": int(row["stage"])})
     draw(rows)
-    stage = sorted({row["stage"] for row in rows})[-2]
+    stage = sorted({row["stage"] for row in rows})[-2:][0]
     print(f"{slope(rows, stage):+.2f} dB for twice the operations, at the end of stage {stage:.0f}")
 
 

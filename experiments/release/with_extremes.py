@@ -1,6 +1,6 @@
 """A network that is shown extremes as well, and does what it did before it was.
 
-python experiments/release/with_extremes.py outputs/release/second outputs/release/third_start
+python experiments/release/with_extremes.py outputs/release/second outputs/release/extremes
 """
 
 from __future__ import annotations
