@@ -90,13 +90,9 @@ def task_of(cfg: DictConfig) -> str:
 
 def network_of(cfg: DictConfig) -> nn.Module:
     """The network of the checkpoint, on the device it is to run on."""
-    from clearmark import runs
+    from clearmark.remover import load
 
-    network = runs.load_network(cli.path(cfg, "ckpt"))[0]
-    try:
-        return network.to(cfg.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={cfg.device} cannot be used here; try device=cpu") from error
+    return load(cli.path(cfg, "ckpt"), cfg.device).network
 
 
 def freeze(bench: MarkBench, prints: list[Fingerprint], record: Path) -> None:

@@ -22,16 +22,13 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     from rich.progress import track
 
     from clearmark.data import packing
-    from clearmark.errors import UserError
+    from clearmark.limits import check_numbers
 
     def shown(paths: Iterable[Path], total: int) -> Iterable[Path]:
         return track(paths, "packing", total)
 
     root, output = cli.path(cfg, "input"), cli.path(cfg, "output")
-    for key, low, high in (("short_side", 1, 65500), ("quality", 1, 100), ("shard_mb", 1, 1e6)):
-        value = cfg[key]
-        if value is not None and not low <= value <= high:
-            raise UserError(f"{key}={value} is out of range; use {low} to {high:g}")
+    check_numbers(cfg)
     left_out = 0
     if root.is_dir() and output.is_dir() and root.samefile(output):
         counts = packing.index_tars(root, shown)

@@ -124,6 +124,8 @@ def _restore_file(
     made = {"": replace(picture, pixels=restored)}
     if mask is not None:
         made["mask"] = beside.of_mask(mask)
+    elif "mask" in wanted:
+        raise UserError(f"save_mask=true: ckpt={cfg.ckpt} predicts no mask; leave it out")
     if "compare" in wanted:
         seen = made["mask"].pixels if "mask" in made else None
         made["compare"] = beside.side_by_side(picture.pixels, restored, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ def robustness(cfg: DictConfig) -> pd.DataFrame:
     if cfg.calibration * cfg.false_alarms < 1 - cfg.false_alarms:
         raise UserError(
             f"calibration={cfg.calibration} clean photos cannot tell a share of "
-            f"false_alarms={cfg.false_alarms}; give {round(1 / cfg.false_alarms) - 1} or more"
+            f"false_alarms={cfg.false_alarms}; give {math.ceil(1 / cfg.false_alarms) - 1} or more"
         )
     if cfg.threads:
         torch.set_num_threads(cfg.threads)

@@ -138,7 +138,8 @@ def leave(stop: BaseException, last: "Last", folder: Path) -> NoReturn:
     if status == cli.INTERRUPTED:
         raise KeyboardInterrupt(saved) from stop
     by = "SIGUSR1" if status == cli.AGAIN else "SIGTERM"
-    print(f"stopped by {by}; the network so far is in {saved}", file=sys.stderr)
+    kept = f"the network so far is in {saved}" if saved else "nothing was saved"
+    print(f"stopped by {by}; {kept}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -155,6 +155,12 @@ TRAIN = [
     ("callbacks=ema callbacks.ema.decay=2", "callbacks.ema.decay=2", "0 to 1"),
     ("+callbacks.panels.pictures=0", "callbacks.panels.pictures=0", "1 to"),
     ("objective=test/pnsr", "objective=test/pnsr", "objective=test/psnr"),
+    ("model.mask=false loss=mse objective=test/mask_f1", "objective=test/mask_f1", "psnr_gain"),
+    (
+        "model.mask=false loss=mse callbacks.checkpoint.monitor=val/mask_iou",
+        *("callbacks.checkpoint.monitor=val/mask_iou", "model.mask=false", "val/psnr"),
+    ),
+    ("model=conv_fc model.patch=30", "model.patch=30", "a multiple of 8"),
     ("watermark=text watermark.opacity=[0.5,1.5]", "opacity=[0.5, 1.5]", "[0, 1]"),
     ("loss=mse loss.where=everywhere", "everywhere", "marked"),
     ("activation._target_=torch.nn.Rellu", "torch.nn.Rellu", "does not exist"),
@@ -190,6 +196,8 @@ TRAIN = [
     ("data=folder data.root={texts}", "data.root={texts}", "no pictures"),
     ("data=folder data.root={one}", "data.root={one}", "add more photos"),
     ("data=pairs data.root={missing}", "data.root={missing}", "folder"),
+    ("data=pairs data.root={empty} data.names='('", "data.names=(", "no regular expression"),
+    ("data=pairs data.root={empty} data.names='(.+)'", "data.names=(.+)", "(?P<background>...)"),
     ("data=shards data.root={missing}", "{missing}", ""),
     ("folder={file}/run", "{file}", "directory"),
     ("hydra.run.dir={file}/run", "{file}", "directory"),
@@ -284,7 +292,10 @@ GALLERY = [
 ]
 PACK = [
     ("", "input is not set", "input=..."),
-    ("input={missing} output=x", "{missing}", "folder"),
+    ("input={missing} output=x", "input={missing}", "folder"),
+    ("input={one} output=x quality=best", "quality=best", "1 to 100"),
+    ("input={one} output=x shard_mb=null", "shard_mb=null", "1 to"),
+    ("input={one} output=x short_side=0", "short_side=0", "1 to"),
     ("input={one} output=x quality=0", "quality=0", "1 to 100"),
     ("input={one} output=x short_sid=4", "short_sid", "did you mean short_side?"),
 ]
@@ -326,6 +337,9 @@ ROBUSTNESS = [
     ("text=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),
     ("mark=Jane opacitys=[.1]", "opacitys", "did you mean opacities?"),
     ("mark={missing}.png", "does not exist", "text"),
+    ("text=Jane spacings=null", "spacings=[None]", "0 to 10"),
+    ("text=Jane spacings=[0.5,wide]", "spacings=['wide']", "0 to 10"),
+    ("text=Jane false_alarms=0.07 calibration=13", "false_alarms=0.07", "give 14 or more"),
     ("mark=Jane positions=[corner]", "positions=['corner'] are unknown", "middle, rim"),
 ]
 DEMO = [

@@ -294,6 +294,14 @@ def test_broken_files_are_left_out_with_the_reason(tmp_path):
     np.testing.assert_array_equal(photos[1], noise[..., ::-1])
 
 
+def test_a_folder_below_home_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert (
+        module(Path("~") / folder.name).photos("train").paths
+        == module(folder).photos("train").paths
+    )
+
+
 def test_hidden_folders_are_left_out(tmp_path):
     for name in (".cache/thumbnail.png", "seen/photo.png"):
         path = tmp_path / name

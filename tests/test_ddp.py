@@ -1,5 +1,6 @@
 """Two real processes: what they train and measure is what one does, and they end together."""
 
+import contextlib
 import csv
 import json
 import math
@@ -300,6 +301,19 @@ def test_what_processes_cannot_share_is_refused(given, message):
 def test_evaluation_is_left_to_one_process(composed):
     cfg = composed("evaluate", "ckpt=run", "trainer=ddp", "folder=run")
     with pytest.raises(UserError, match="is for training; measure in one process"):
+        ranks.check(cfg)
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "several"),
+    [("[1]", 2, False), ("[0,1]", 2, True), ("auto", 1, False), ("auto", 2, True), ("-1", 2, True)],
+)
+def test_one_device_of_several_is_one_process(devices, gpus, several, composed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    cfg = composed(
+        "evaluate", "ckpt=run", "trainer=gpu", f"trainer.devices={devices}", "folder=run"
+    )
+    with pytest.raises(UserError) if several else contextlib.nullcontext():
         ranks.check(cfg)
 
 

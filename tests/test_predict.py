@@ -11,7 +11,7 @@ from conftest import ROOT
 from PIL import ExifTags, Image, ImageCms
 
 import predict
-from clearmark import cli, jobs, metadata, pictures
+from clearmark import cli, config, jobs, metadata, pictures, released
 from clearmark.errors import UserError
 from clearmark.inference import restore
 from clearmark.runs import load_network
@@ -442,6 +442,16 @@ def test_metadata_comes_along(source, target, run, tmp_path, capsys):
         if source != ".tif":  # Pillow does not write these there
             assert exif.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
             assert exif.get_ifd(0x8825)[1] == "N"
+
+
+def test_a_mask_is_not_to_be_had_of_a_network_without(run, photos, tmp_path):
+    layer = {"_target_": "torch.nn.ReLU", "_partial_": True}
+    model = {"_target_": "clearmark.models.ResNet", "activation": layer, "width": 4}
+    model |= {"dilations": [1], "mask": False}
+    released.write(tmp_path / "model", config.build_network(model), {"model": model}, "# A card\n")
+    with pytest.raises(UserError, match=r"save_mask=true.* predicts no mask; leave it out"):
+        run(photos, tmp_path / "out", "save_mask=true", ckpt=tmp_path / "model")
+    assert names(tmp_path / "out") == []
 
 
 def test_sixteen_bits_keep_it(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import tiny
 import torch
 from conftest import ROOT
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
@@ -159,6 +161,11 @@ def test_a_folder_a_file_and_a_name_are_one(model, tmp_path, monkeypatch):
     assert released.names() == ["model"]
     for ckpt in (model, model / "model.safetensors", "model", "."):
         assert os.path.samefile(runs.checkpoint_of(ckpt), model / "model.safetensors")
+
+
+def test_a_home_is_found(model, monkeypatch):
+    monkeypatch.setenv("HOME", str(model.parent))
+    assert runs.checkpoint_of(f"~/{model.name}") == model / "model.safetensors"
 
 
 def test_a_path_goes_before_a_name(model, tmp_path, monkeypatch):
@@ -348,6 +355,22 @@ def test_the_card_tells_of_the_run(exported, trained, tmp_path):
     assert "Text (opacity 0.3 to 0.7), Logo (opacity 0.3 to 0.7), Tiled" in card
     assert "of the folder `photos`" in card
     assert "missing" not in card
+
+
+def test_the_card_of_a_network_for_one_mark(exported, trained, tmp_path):
+    """It saw that mark, and no other; and its words are those that were typed."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.watermark.mark, cfg.data.root = "logo.png", None
+    OmegaConf.save(cfg, run / "config.yaml")
+    words = ["experiment=my_mark", "mark='my logo.png'", "init='unet'", "precision='32'"]
+    OmegaConf.save(OmegaConf.create(words), run / ".hydra" / "overrides.yaml")
+    exported(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "experiment=my_mark 'mark=my logo.png' init=unet precision=32\n" in card
+    assert "marks that training never saw" not in card
+    assert "photos that training never saw, under its one mark" in card
+    assert "fonts" not in card
 
 
 def test_the_card_says_what_is_missing(exported, run_folder, trained, tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import cv2
 import fabricated
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy import stats
@@ -145,6 +146,20 @@ def test_the_best_run_is_first_and_an_errors_best_is_least(sweep):
         html = page.render(table, str(sweep), objective)
         first = re.search(r'<tr class="best">.*?<code>(.*?)</code>', html, re.S)
         assert first[1] == best
+
+
+def test_every_curve_has_a_name(tmp_path, monkeypatch):
+    """That of a network without a mask, too, which the last of the pictures does not show."""
+    for name, masks in (("a", [0.1, 0.2]), ("b", [np.nan, np.nan])):
+        curve = pandas.DataFrame(
+            {"step": [1, 2], "val/psnr_gain": [1.0, 2.0], "val/mask_f1": masks}
+        )
+        fabricated.write(tmp_path / name, [f"loss={name}"], {"test/psnr_gain": 1.0}, {})
+        curve.to_csv(tmp_path / name / "metrics.csv", index=False)
+    drawn = []
+    monkeypatch.setattr(page, "_saved", lambda figure: drawn.append(figure) or b"")
+    page.render(runs.load(tmp_path), str(tmp_path), "test/psnr_gain")
+    assert [text.get_text() for text in drawn[0].legends[0].texts] == ["1: loss=a", "2: loss=b"]
 
 
 def test_many_runs_stay_a_small_page(sweep, monkeypatch):

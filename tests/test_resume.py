@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -16,7 +17,7 @@ import tiny
 import torch
 from omegaconf import OmegaConf
 
-from clearmark import resume
+from clearmark import resume, runs, sweeps
 from clearmark.checkpoints import Last
 from clearmark.data import splits
 from clearmark.data.order import Counted, EpochBatches
@@ -282,6 +283,34 @@ def test_without_resume_nothing_of_the_old_run_is_left(cut, whole, words, tmp_pa
     cut(*MOMENTS["before the first checkpoint"], tmp_path, words)
     train(tmp_path, words, "resume=auto")
     assert kills.differences(whole(), tmp_path) == []
+
+
+def test_nor_is_what_it_left_beside(whole, words, tmp_path):
+    for name in ("bad_batch.json", "broken_photos.tsv", "panels/val_epoch99.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    train(tmp_path, words)
+    assert kills.differences(whole(), tmp_path) == []
+
+
+def test_a_run_without_a_checkpoint_keeps_its_words(tmp_path, monkeypatch):
+    """What ``ckpt=`` takes up was asked for by them, and may be stopped and taken up again."""
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- model=resnet\n")
+    now = SimpleNamespace(overrides=SimpleNamespace(task=[f"ckpt={tmp_path}"]))
+    monkeypatch.setattr(runs.HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(runs.HydraConfig, "get", lambda: now)
+    for ckpt, kept in ((str(tmp_path), ["model=resnet"]), (None, [f"ckpt={tmp_path}"])):
+        runs.start(tmp_path, OmegaConf.create({"ckpt": ckpt}), {})
+        assert sweeps.read_overrides(tmp_path) == kept
+
+
+def test_a_stop_before_the_first_checkpoint_says_so(tmp_path, capsys):
+    last = SimpleNamespace(path=tmp_path / "last.ckpt", signal=signal.SIGTERM)
+    with pytest.raises(SystemExit) as left:
+        tiny.entry_point("train").leave(SystemExit(128 + signal.SIGTERM), last, tmp_path)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped by SIGTERM; nothing was saved\n"
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):

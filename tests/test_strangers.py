@@ -331,14 +331,49 @@ def saved(tmp_path):
     Image.fromarray(noise(channels=2), "LA").save(tmp_path / "grey alpha.png")
     Image.fromarray(noise(channels=4), "RGBA").save(tmp_path / "alpha.png")
     Image.fromarray(noise(channels=4), "RGBA").save(tmp_path / "alpha.webp", lossless=True)
-    for name, channels in [("deep.png", 3), ("deep.tif", 3), ("deep alpha.png", 4)]:
+    for name, channels in [
+        ("deep.png", 3),
+        ("deep.tif", 3),
+        ("deep.ppm", 3),
+        ("deep alpha.png", 4),
+    ]:
         cv2.imwrite(str(tmp_path / name), noise(channels=channels, dtype=np.uint16))
-    cv2.imwrite(str(tmp_path / "deep grey.png"), noise(dtype=np.uint16)[..., 0])
+    for name in ("deep grey.png", "deeper grey.pgm"):
+        cv2.imwrite(str(tmp_path / name), noise(dtype=np.uint16)[..., 0])
     frames = [Image.fromarray(noise(channels=1)[..., 0] // n) for n in (1, 2, 3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "-dash.png").write_bytes((tmp_path / "colour.png").read_bytes())
     (tmp_path / "ünï 写真 \U0001f5bc.png").write_bytes((tmp_path / "colour.png").read_bytes())
     return tmp_path
+
+
+def test_each_kind_that_is_written_holds_colours(tmp_path):
+    """Or a result would be lost at the end: OpenCV says of .pgm that it writes it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    colours = pictures.Picture(pixels)
+    kinds = [kind for kind in sorted(pictures.KINDS) if pictures.writable(tmp_path / f"a{kind}")]
+    assert {".png", ".jpg", ".ppm"} <= set(kinds)
+    for kind in kinds:
+        pictures.write(tmp_path / f"a{kind}", pictures.fitting(colours, kind))
+        assert cv2.imread(str(tmp_path / f"a{kind}")).shape == pixels.shape, kind
+
+
+@pytest.mark.parametrize("name", ["a.ppm", "a.pgm", "a.jp2"])
+def test_sixteen_bits_are_read_of_kinds_that_pillow_takes_for_eight(name, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (80, 90, 3), np.uint16)
+    deep = deep if name != "a.pgm" else np.repeat(deep[..., :1], 3, 2)
+    written = deep[..., ::-1] if name != "a.pgm" else deep[..., 0]
+    lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000] if name == "a.jp2" else []
+    cv2.imwrite(str(tmp_path / name), written, lossless)
+    np.testing.assert_array_equal(pictures.read(tmp_path / name).pixels, deep)
+
+
+def test_white_of_a_ppm_is_white(tmp_path):
+    """Its head says how much that is, after a remark that may hold numbers, too."""
+    values = np.array([[[0, 4095, 2048]]], ">u2")
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# 8 bits\n1 1\n4095\n" + values.tobytes())
+    found = pictures.read(tmp_path / "a.ppm").pixels
+    np.testing.assert_array_equal(found, [[[0, 65535, 32776]]])
 
 
 def test_each_kind_is_read(saved):
@@ -476,7 +511,8 @@ def test_a_folder_of_everything(run, saved, bad, tmp_path_factory, capsys):
     for name, words in bad.items():
         assert words in skipped[name], skipped
         assert "\n" not in skipped[name]
-    assert {p.name for p in out.iterdir() if p.is_file()} == good
+    named = {"deeper grey.pgm": "deeper grey.png"}
+    assert {p.name for p in out.iterdir() if p.is_file()} == {named.get(n, n) for n in good}
     assert (out / "folder.jpg" / "inside.png").is_file()
     for name in ("deep alpha.png", "deep.tif", "alpha.webp", "grey alpha.png"):
         before, after = (pictures.read(folder / name) for folder in (saved, out))

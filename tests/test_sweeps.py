@@ -137,6 +137,10 @@ def test_results_of_another_command_are_not_taken(sweep, tmp_path):
     done = sweep("-m", "x=1,6", f"hydra.sweep.dir={folder}")
     assert done.returncode == 2
     assert "holds the results of another command" in done.stderr
+    for words in (["ckpt=a,b"], ["ckpt=c,d"]):
+        done = sweep("-m", *words, f"hydra.sweep.dir={tmp_path / 'networks'}")
+    assert "holds the results of another command" in done.stderr
+    assert sorted(row["ckpt"] for row in rows(tmp_path / "networks")) == ["a", "b"]
     assert before == {path: path.read_bytes() for path in folder.rglob("results.json")}
 
 

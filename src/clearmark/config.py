@@ -66,16 +66,17 @@ def check(cfg: DictConfig) -> None:
     _check_node(cfg, "")
     if "trainer" not in cfg:
         return
+    maskless = "model" in cfg and cfg.model.get("mask") is False
     chosen_by = OmegaConf.select(cfg, "callbacks.checkpoint.monitor")
     if chosen_by is not None and cfg.objective != chosen_by:
-        _check_figure(cfg.objective, "objective", "test", "test/psnr_gain")
+        _check_figure(cfg.objective, "objective", "test/psnr_gain", maskless)
     for name, callback in (cfg.get("callbacks") or {}).items():
         if "monitor" in (callback or {}):
-            _check_figure(callback.monitor, f"callbacks.{name}.monitor", "val", "val/psnr")
+            _check_figure(callback.monitor, f"callbacks.{name}.monitor", "val/psnr", maskless)
     _check_device(cfg.trainer)
     ranks.check(cfg)
     launchers.check()
-    if "model" in cfg and cfg.model.get("mask") is False:
+    if maskless:
         _check_maskless(cfg.loss, "loss")
     if "optimizer" in cfg:
         _check_epoch(cfg.data, cfg.trainer)
@@ -141,10 +142,13 @@ def _class_in(name: Any, homes: tuple[str, ...]) -> type | None:
     return found if inside else None
 
 
-def _check_figure(name: Any, key: str, split: str, usual: str) -> None:
+def _check_figure(name: Any, key: str, usual: str, maskless: bool) -> None:
     from clearmark.metrics import NAMES  # torchmetrics, which predict.py does without
 
+    split = usual.partition("/")[0]
     known = [f"{split}/{figure}" for figure in NAMES]
+    if maskless and name in known and "/mask_" in name:
+        raise UserError(f"{key}={name}: model.mask=false predicts no mask; use {key}={usual}")
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1) or [usual]
         raise UserError(f"{key}={name} is no {split} figure; use {key}={near[0]}")

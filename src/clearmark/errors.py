@@ -9,3 +9,8 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's code says first, or else its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from clearmark.errors import UserError
+from clearmark.errors import UserError, first_line
 from clearmark.sweeps import FAILED, RESULTS, read_overrides
 
 if TYPE_CHECKING:
@@ -187,5 +187,6 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not what a run leaves; delete it: {why}") from error
+        raise UserError(
+            f"{path} is not what a run leaves; delete it: {first_line(error)}"
+        ) from error

@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader
 
 from clearmark.errors import UserError
 from clearmark.removal import Removal
-from clearmark.runs import write_json
+from clearmark.runs import BAD_BATCH, write_json
 
 T = TypeVar("T")
-BAD_BATCH = "bad_batch.json"
 EVERY = 50  # steps between two looks, where the trainer logs none
 
 

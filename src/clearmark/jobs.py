@@ -83,7 +83,7 @@ def plan(source: Path, output: Path | None, hint: Path | None, beside: Sequence[
         if not paths:
             only = f", but {unread[0].suffix}, which is not read" if unread else ""
             raise UserError(f"input={source} {'matches' if pattern else 'holds'} no pictures{only}")
-        pairs = [(path, target / path.relative_to(root)) for path in paths]
+        pairs = [(p, pictures.as_written(target / p.relative_to(root))) for p in paths]
     jobs = [
         Job(
             path,
@@ -112,8 +112,7 @@ def _beside(source: Path) -> Path:
         raise UserError(f"input={source} has no place beside it; add output=... to the command")
     if not source.is_file():
         return named.with_name(f"{named.name}_restored")
-    kind = named.suffix if pictures.writable(named) else ".png"
-    return named.with_name(f"{named.stem}_restored{kind}")
+    return pictures.as_written(named.with_stem(f"{named.stem}_restored"))
 
 
 def _pictures(paths: Sequence[Path], target: Path, kinds: Collection[str]) -> Iterator[Path]:

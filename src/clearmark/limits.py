@@ -61,6 +61,8 @@ LIMITS = {
     "false_alarms": Limit(0, 0.5, whole=False, above=True),
     "holds": Limit(0, 1, whole=False, above=True),
     "quality": Limit(1, 100),
+    "short_side": Limit(1, 65500, null=True),
+    "shard_mb": Limit(1, 1e6, whole=False),
     "sample": Limit(0, 2**32 - 1, null=True),
     "side": Limit(32, 512),
     "steps": Limit(1, 1000),

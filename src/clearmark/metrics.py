@@ -61,7 +61,7 @@ NATIVE = PROTOCOLS["native"]
 
 
 def psnr(image: Tensor, clean: Tensor, ceiling: float = PSNR_CEILING) -> Tensor:
-    """PSNR in dB per image, (B,), of two (B,C,H,W) in [0,1]; at most 58.92 (MSE >= MSE_FLOOR)."""
+    """PSNR in dB per image, (B,), of two (B,C,H,W) in [0,1]; at most ``ceiling``."""
     values: Tensor = peak_signal_noise_ratio(
         image, clean, data_range=1.0, dim=(1, 2, 3), reduction="none"
     )
@@ -176,7 +176,8 @@ class RemovalMetrics(Metric):
     @torch.no_grad()
     def update_clean(self, restored_clean: Restoration, clean: Tensor) -> None:
         """Adds what the network made of clean pictures (B,3,H,W) that bear no mark."""
-        self._add({"clean_psnr": psnr(restored_clean.image.float().clamp(0, 1), clean.float())})
+        image, ceiling = restored_clean.image.float().clamp(0, 1), self.protocol.ceiling
+        self._add({"clean_psnr": psnr(image, clean.float(), ceiling)})
 
     def compute(self) -> dict[str, Tensor]:
         """Name -> mean, a scalar; a figure that no image was counted for is left out."""

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearmark import comparison, pictures
-from clearmark.sweeps import LOWER
+from clearmark.sweeps import less_is_better
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +55,7 @@ def render(table: pandas.DataFrame, title: str, objective: str) -> str:
         objective: the figure that they are ordered by, a column.
     """
     done, failed = table[table.failed == ""], table[table.failed != ""]
-    less = any(name in objective for name in LOWER)
+    less = less_is_better(objective)
     ordered = done.sort_values(objective, ascending=less, kind="stable", key=_numbers)
     shown = ordered.head(MOST_RUNS)
     keys = comparison.differing(table)
@@ -164,19 +164,23 @@ def _curves(runs: pandas.DataFrame, settings: Sequence[str]) -> str:
         return ""
     figure = Figure(figsize=(4.6 * len(names), 4.2), layout="constrained")
     few = len(runs) <= NAMED
+    labels = [setting.replace("$", r"\$") for setting in settings]  # a dollar would begin a formula
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for at, curves in reversed(list(enumerate(runs.curves))):  # the best on top
             if name in curves:
                 points = curves[["step", name]].dropna()
                 colour = f"C{at}" if few else colormaps["viridis"](at / (len(runs) - 1))
-                # A dollar would begin a formula.
-                label = settings[at].replace("$", r"\$")
-                axis.plot(*points.to_numpy().T, ".-", color=colour, label=label, linewidth=1)
+                line = {"color": colour, "label": labels[at], "linewidth": 1}
+                axis.plot(*points.to_numpy().T, ".-", **line)
         axis.set(title=name, xlabel="step")
         axis.grid(alpha=0.3)
-    handles, labels = axis.get_legend_handles_labels()
+    found = [axis.get_legend_handles_labels() for axis in figure.axes]
+    drawn = {label: line for lines in found for line, label in zip(*lines, strict=True)}
     if few:
-        figure.legend(handles[::-1], labels[::-1], loc="outside lower left", fontsize=8)
+        shown = [label for label in labels if label in drawn]
+        figure.legend(
+            [drawn[label] for label in shown], shown, loc="outside lower left", fontsize=8
+        )
     return _uri(_saved(figure), "png")
 
 

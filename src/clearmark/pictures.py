@@ -43,8 +43,10 @@ UNREAD = {
 }  # kinds of pictures that are none of these, by their endings
 JPEG, TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".tif", ".tiff")
 DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 bits a channel
+COLOURLESS = (".pgm", ".pbm")
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says more
+SIZE_MARKER = b"\xff\x4f\xff\x51"  # how a JPEG 2000 picture begins, its size and depth after it
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 BITS_PER_SAMPLE = 258  # tag of TIFF
 
@@ -129,7 +131,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
         sampling = 0  # Pillow does not halve colours down alone
     if deep:
         image.close()  # what it holds has been asked for, and may be large
-        pixels = _deep(path)
+        pixels = _deep(path, image.format)
         if image.format == "TIFF":
             turn = 1  # OpenCV has turned it
     elif mode in ("I", "F") or mode.startswith("I;"):
@@ -169,10 +171,22 @@ def _bits(path: Path, image: Image.Image) -> int:
             return file.read(25)[24]
     if image.format == "TIFF":
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
+    if image.format in ("PPM", "JPEG2000"):
+        return 16 if _highest(path) > 255 else 8
     return 16 if image.mode.startswith("I;16") else 8
 
 
-def _deep(path: Path) -> np.ndarray:
+def _highest(path: Path) -> int:
+    """The value of white in a PPM or JPEG 2000 file, of which Pillow keeps 8 bits of colours."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if (at := head.find(SIZE_MARKER)) >= 0:
+        return int(2 ** ((head[at + 42] & 127) + 1) - 1)
+    words = re.sub(rb"#[^\n]*", b"", head).split(maxsplit=4)
+    return int(words[3]) if words[0] in (b"P5", b"P6") else 1  # OpenCV does not read digits
+
+
+def _deep(path: Path, kind: str | None) -> np.ndarray:
     """(H, W, 3 or 4) uint16; Pillow knows 16 bits in grey pictures only."""
     content = path.read_bytes()
     if content.startswith(PNG):
@@ -180,6 +194,8 @@ def _deep(path: Path) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise PictureError("broken: its 16 bits a channel cannot be decoded")
+    if kind in ("PPM", "JPEG2000") and (white := _highest(path)) < 65535:
+        pixels = ((pixels.astype(np.uint32) * 65535 + white // 2) // white).astype(np.uint16)
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, 2)
     return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
@@ -237,13 +253,18 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def writable(path: Path) -> bool:
-    """Whether there is a writer for pictures of that kind."""
-    if path.suffix.lower() in JPEG:
-        return True  # OpenCV does not know all of its names
+    """Whether there is a writer for pictures of that kind, in colours."""
+    if path.suffix.lower() in (*JPEG, *COLOURLESS):
+        return path.suffix.lower() in JPEG  # OpenCV does not know all of its names
     try:
         return bool(cv2.haveImageWriter(str(path)))
     except cv2.error:  # a format that this build of OpenCV knows, but is told not to use
         return False
+
+
+def as_written(path: Path) -> Path:
+    """The path itself, or as ``.png`` if there is no writer for its kind."""
+    return path if writable(path) else path.with_suffix(".png")
 
 
 def write(path: Path, picture: Picture, quality: int = 95) -> None:

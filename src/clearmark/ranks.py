@@ -37,7 +37,7 @@ def check(cfg: DictConfig) -> None:
     """
     trainer = cfg.trainer
     several = str(trainer.strategy).startswith(("ddp", "fsdp", "deepspeed"))
-    several = several or str(trainer.devices) not in ("1", "auto")
+    several = several or _count(trainer) > 1
     if several and sweeps.in_one():
         raise UserError(
             f"trainer.strategy={trainer.strategy} with trainer.devices={trainer.devices} cannot "
@@ -94,6 +94,10 @@ def _check_shares(data: DictConfig, processes: int) -> None:
 def _count(trainer: DictConfig) -> int:
     """How many processes there are, as far as the config tells; at least so many."""
     devices = str(trainer.devices)
+    if devices in ("auto", "-1"):
+        import torch
+
+        return 1 if trainer.accelerator in ("cpu", "mps") else max(1, torch.cuda.device_count())
     listed = [word for word in re.split(r"[\[\], ]+", devices) if word]
     each = int(devices) if devices.isdigit() else len(listed)
     return each * int(trainer.get("num_nodes", 1))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from clearmark import disk
-from clearmark.errors import UserError
+from clearmark.errors import UserError, first_line
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 EMBEDDED = Path(__file__).parent / "assets" / "models"
@@ -92,13 +92,13 @@ def read(path: Path, key: str = "ckpt") -> tuple[dict[str, Tensor], dict[str, An
     try:
         config = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{key}={path}: {beside} cannot be read: {_first(error)}") from error
+        raise UserError(f"{key}={path}: {beside} cannot be read: {first_line(error)}") from error
     if not (isinstance(config, dict) and "model" in config):
         raise UserError(f'{key}={path}: {beside} has no "model"; it is of no released model')
     try:
         return load_file(path), config
     except Exception as error:  # whatever safetensors and torch make of a file that is none
-        raise UserError(f"{key}={path} cannot be read as weights: {_first(error)}") from error
+        raise UserError(f"{key}={path} cannot be read as weights: {first_line(error)}") from error
 
 
 def _stored(value: Tensor, exact: bool) -> Tensor:
@@ -107,7 +107,3 @@ def _stored(value: Tensor, exact: bool) -> Tensor:
         return value
     half = value.half()
     return half if bool(half.isfinite().all()) else value
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from clearmark import disk, mistyped, released
 from clearmark.config import build_network
-from clearmark.errors import UserError
+from clearmark.errors import UserError, first_line
 from clearmark.finished import load as load
 from clearmark.sweeps import OVERRIDES, RESULTS
 
@@ -27,6 +27,9 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 # Of the weights and random activations; of the training samples; of those measured on.
 SEEDS = ("seed", "data.seed", "data.eval_seed")
+BROKEN, BAD_BATCH = "broken_photos.tsv", "bad_batch.json"
+# What a run leaves, by which a later one in the same folder would be judged.
+EARLIER = (RESULTS, CONFIG, BROKEN, BAD_BATCH, "checkpoints/*.ckpt", "panels/*.png")
 PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
 
 
@@ -59,9 +62,11 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bo
         began["went_on"] = [*began.get("went_on", []), about]
         write_json(folder / ENVIRONMENT, began)
     else:
-        for name in (RESULTS, f"checkpoints/{BEST}", f"checkpoints/{LAST}", CONFIG):
-            (folder / name).unlink(missing_ok=True)
-        if HydraConfig.initialized():
+        for pattern in EARLIER:
+            for path in folder.glob(pattern):
+                path.unlink()
+        if HydraConfig.initialized() and not (cfg.get("ckpt") and (folder / OVERRIDES).is_file()):
+            # A run that ckpt names keeps the words that it began with. Of a new one
             # Hydra would have written it before anything of the command was found to be right.
             (folder / OVERRIDES).parent.mkdir(exist_ok=True)
             OmegaConf.save(HydraConfig.get().overrides.task, folder / OVERRIDES)
@@ -72,9 +77,9 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bo
         _write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     if broken:
         lines = [f"{path}\t{reason}\n" for path, reason in sorted(broken.items())]
-        (folder / "broken_photos.tsv").write_text("".join(lines), encoding="utf-8")
+        (folder / BROKEN).write_text("".join(lines), encoding="utf-8")
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
-        print(f"left out {files}, listed in {folder / 'broken_photos.tsv'}")
+        print(f"left out {files}, listed in {folder / BROKEN}")
 
 
 def checkpoint_of(ckpt: str | Path, key: str = "ckpt") -> Path:
@@ -90,7 +95,7 @@ def checkpoint_of(ckpt: str | Path, key: str = "ckpt") -> Path:
     Raises:
         UserError: there is none.
     """
-    path, known = Path(ckpt), released.names()
+    path, known = Path(ckpt).expanduser(), released.names()
     if not path.exists() and str(ckpt) in known:
         path = released.EMBEDDED / path
     if path.is_file():
@@ -151,8 +156,8 @@ def _read_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str,
         why = "it is none, or holds more than plain values and tensors; nothing in it was run"
         raise UserError(f"{key}={path} cannot be read as a checkpoint: {why}") from error
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key}={path} cannot be read as a checkpoint: {first}") from error
+        why = first_line(error)
+        raise UserError(f"{key}={path} cannot be read as a checkpoint: {why}") from error
     prefix = "network."
     own = {k[len(prefix) :]: v for k, v in weights.items() if str(k).startswith(prefix)}
     return own, config

@@ -21,11 +21,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from clearmark.errors import UserError
+from clearmark.errors import UserError, first_line
 
 RESULTS, FAILED, TABLE = "results.json", "failed.json", "sweep.csv"
 OVERRIDES = Path(".hydra") / "overrides.yaml"
-FREE = {"resume", "ckpt", "launcher", "jobs"}  # keys that may differ when a job is taken up again
+FREE = {"resume", "launcher", "jobs"}  # keys that may differ when a job is taken up again
 NAMES = "hydra.job.config.override_dirname.exclude_keys"
 STUDY = "study.db"  # Optuna's
 LOWER = ("rmse",)  # figures of which less is better
@@ -145,7 +145,9 @@ def read_overrides(run: Path) -> list[str]:
         words = [str(word) for word in found or []]
         OverridesParser.create().parse_overrides(words)
     except Exception as error:
-        raise UserError(f"{path} is not what Hydra writes; delete it: {_first(error)}") from error
+        raise UserError(
+            f"{path} is not what Hydra writes; delete it: {first_line(error)}"
+        ) from error
     return words
 
 
@@ -167,10 +169,6 @@ def discard(*names: str) -> bool:
         for empty in [*inside, folder, *above]:
             empty.rmdir()
     return True
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _kept(words: list[str]) -> set[str]:

@@ -27,7 +27,6 @@ CHANGED = 2  # levels of 255: what a re-encoding or a rounding may do is no chan
 OPACITY = (0.0, 0.3, 0.5, 0.7)
 AREA = (0.0, 0.05, 0.15, 0.35)
 TEXTURES = ("smooth", "medium", "busy")
-TABLES = ("overall", "family", "size", "opacity", "area", "texture")
 
 
 def measure(samples: Iterable[BenchSample], remover: Remover) -> pd.DataFrame:

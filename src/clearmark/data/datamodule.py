@@ -86,11 +86,10 @@ class PhotosModule(SplitsModule):
     def dataset(self, split: str) -> MarkedPhotos:
         """The samples of a split: augmented and cropped for train, whole for val and test."""
         training = split == "train"
-        augment = self.augment if training else []
         return MarkedPhotos(
             self.photos(split),
             MarkAssets.load(split),
-            geometry=A.Compose([A.RandomCrop(self.size, self.size), *augment]),
+            geometry=self.geometry(split),
             watermark=self.watermark,
             seed=self.seed if training else self.eval_seed,
             unmarked=self.unmarked if training else 0.0,
@@ -102,12 +101,17 @@ class PhotosModule(SplitsModule):
             mask_above=self.mask_above,
         )
 
+    def geometry(self, split: str) -> A.Compose:
+        """What becomes of a clean photo of a split before it is marked."""
+        augment = self.augment if split == "train" else []
+        return A.Compose([A.RandomCrop(self.size, self.size), *augment])
+
     def photos(self, split: str) -> Photos:
         """The clean photos of a split."""
         if self.root is None:
             paths = list_photos(EMBEDDED / "photos" / split)
         else:
-            every = list_photos(Path(self.root))
+            every = list_photos(Path(self.root).expanduser())
             paths = [path for path in every if split_of(path) == split]
             if not paths and self.stand_in:
                 paths = list_photos(EMBEDDED / "photos" / split)

@@ -59,7 +59,7 @@ def pack(
     Raises:
         UserError: no photos, none that is whole, or ``output`` is not empty.
     """
-    paths = list_photos(root)
+    paths = list_photos(root, "input")
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"output={output} exists and is not empty; give a new folder")
     ordered = sorted(paths, key=lambda p: hashlib.sha1(str(p.relative_to(root)).encode()).digest())

@@ -6,6 +6,7 @@ What is not there is inferred: the mask from the opacity, or else from the diffe
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,6 +172,8 @@ class PairsModule(SplitsModule):
         seed: int = 0,
     ) -> None:
         super().__init__({}, batch_size, eval_batch_size, workers, fresh_each_epoch)
+        if names is not None:
+            _check_names(names)
         maps = {"marked": marked, "clean": clean, "mask": mask, "opacity": opacity}
         maps["colour"] = colour
         self.folders = {key: folder for key, folder in maps.items() if folder is not None}
@@ -259,6 +262,18 @@ def read_pair(pair: Pair) -> Sample | None:
     else:
         where = differs(sample["marked"], sample["clean"], DIFFERS)
     return sample | {"mask": where.astype(np.uint8) * 255}
+
+
+def _check_names(names: str) -> None:
+    try:
+        told = re.compile(names).groupindex
+    except re.error as error:
+        raise UserError(f"data.names={names} is no regular expression: {error}") from error
+    if lacking := {"background", "mark"} - told.keys():
+        raise UserError(
+            f"data.names={names} lacks the group {' and '.join(sorted(lacking))}; write it as "
+            f"(?P<{min(lacking)}>...)"
+        )
 
 
 def _read_grey(path: str) -> np.ndarray | None:

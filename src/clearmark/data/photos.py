@@ -89,14 +89,18 @@ class Photos(Sequence[np.ndarray]):
             self.paths = good
 
 
-def list_photos(root: Path) -> list[Path]:
+def list_photos(root: Path, key: str = "data.root") -> list[Path]:
     """All picture files below ``root``, in a stable order; what is hidden is left out.
+
+    Args:
+        root: the folder.
+        key: what the user calls it, for the error.
 
     Raises:
         UserError: ``root`` is missing, is no folder, or holds no picture.
     """
     if not root.is_dir():
-        raise UserError(f"data.root={root} is not a folder; give a folder of clean photos")
+        raise UserError(f"{key}={root} is not a folder; give a folder of clean photos")
     paths = sorted(
         p
         for p in root.rglob("*")
@@ -105,7 +109,7 @@ def list_photos(root: Path) -> list[Path]:
         and not any(part.startswith(".") for part in p.relative_to(root).parts)
     )
     if not paths:
-        raise UserError(f"data.root={root} holds no pictures ({', '.join(sorted(KINDS)[:6])}, ...)")
+        raise UserError(f"{key}={root} holds no pictures ({', '.join(sorted(KINDS)[:6])}, ...)")
     return paths
 
 

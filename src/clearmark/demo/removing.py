@@ -67,7 +67,7 @@ def remove(
     Raises:
         PictureError: the picture is broken or too large, or the result cannot be written.
     """
-    kind = source.suffix if pictures.writable(source) else ".png"
+    kind = pictures.as_written(source).suffix
     picture = pictures.fitting(pictures.read(source, megapixels), kind)
     began = time.perf_counter()
     restored, mask = remover.restore(picture.pixels, watch=watch)

@@ -6,6 +6,7 @@ Whoever releases the model reads it, and says what stands there as unknown.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from clearmark import results, runs, sweeps
 from clearmark.errors import UserError
 
 MARKS = "clearmark.watermarks."
+QUOTED = re.compile(r"^(init|mark|precision)='([^'\\]*)'$")
+"""Words that the command line takes without the quotes of Hydra's grammar."""
+NEVER_SEEN = "photos and marks that training never saw"
 MISSING = "missing: the run's folder does not tell"
 TEXT = """\
 ---
@@ -98,7 +102,8 @@ def card(name: str, network: nn.Module, config: dict[str, Any], ckpt: Path) -> s
     spent = results.cost(network)
     try:
         training = "\n".join(_training(cfg, _json(run / runs.ENVIRONMENT), figures, ckpt.name))
-        data = _data(cfg.get("data") or {})
+        own = bool((cfg.get("watermark") or {}).get("mark"))
+        data = _data(cfg.get("data") or {}, own)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run} holds notes that no training wrote: {error}") from error
     return TEXT.format(
@@ -109,7 +114,7 @@ def card(name: str, network: nn.Module, config: dict[str, Any], ckpt: Path) -> s
         gmac=spent["gmac"],
         command=_command(run),
         training=training,
-        split=_split(tested),
+        split=_split(tested, own),
         figures="\n".join(_figures(tested)),
         data=data,
     )
@@ -118,7 +123,8 @@ def card(name: str, network: nn.Module, config: dict[str, Any], ckpt: Path) -> s
 def _command(run: Path) -> str:
     if not (run / sweeps.OVERRIDES).is_file():
         return MISSING
-    return shlex.join(["python", "src/train.py", *sweeps.read_overrides(run)])
+    words = (QUOTED.sub(r"\1=\2", word) for word in sweeps.read_overrides(run))
+    return shlex.join(["python", "src/train.py", *words])
 
 
 def _training(
@@ -145,10 +151,11 @@ def _training(
         yield f"| went on after a stop | {len(about['went_on'])} times |"
 
 
-def _split(figures: dict[str, Any]) -> str:
+def _split(figures: dict[str, Any], own: bool) -> str:
     if not figures:
         return f"Of the test split: {MISSING}."
-    return "On the run's test split, photos and marks that training never saw, measured once."
+    new = "photos that training never saw, under its one mark" if own else NEVER_SEEN
+    return f"On the run's test split, {new}, measured once."
 
 
 def _figures(figures: dict[str, Any]) -> Iterator[str]:
@@ -159,13 +166,15 @@ def _figures(figures: dict[str, Any]) -> Iterator[str]:
         yield f"| {label} | {_shown(figures.get(f'test/{name}'), f'.{digits}f')} | |"
 
 
-def _data(data: dict[str, Any]) -> str:
+def _data(data: dict[str, Any], own: bool) -> str:
     source, root = data.get("_target_"), data.get("root")
+    marks = (
+        "The mark: the one named above" if own else "Marks: drawn from its fonts, icons and phrases"
+    )
     if source == "clearmark.data.PhotosModule" and root is None:
         return (
             "Photos: those embedded in Clearmark (training split), which are under free licences "
-            "or in the public domain; its `CREDITS.tsv` names each. Marks: drawn from its fonts, "
-            "icons and phrases."
+            f"or in the public domain; its `CREDITS.tsv` names each. {marks}."
         )
     if source is None:
         return f"Photos: {MISSING}."

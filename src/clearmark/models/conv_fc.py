@@ -57,6 +57,11 @@ class ConvFC(nn.Module):
                 f"model.overlap={overlap} does not fit model.patch={patch}; "
                 f"use {patch // 2} or less"
             )
+        if patch % 2 ** len(widths):
+            raise UserError(
+                f"model.patch={patch} cannot be halved {len(widths)} times, once a convolution of "
+                f"model.widths; use a multiple of {2 ** len(widths)}"
+            )
         self.patch, self.overlap, self.has_mask = patch, overlap, mask
         layers: list[nn.Module] = []
         for before, width in zip((3, *widths), widths, strict=False):

@@ -16,6 +16,7 @@ from clearmark.data import MarkedPhotos, PhotosModule
 from clearmark.data.marked import Sample
 from clearmark.errors import UserError
 from clearmark.formation import visible
+from clearmark.limits import Limit
 from clearmark.metrics import PSNR_CEILING, psnr, ssim_map
 from clearmark.robustness.detector import Detector, Grid, threshold
 from clearmark.watermarks import MarkAssets, Own
@@ -24,6 +25,7 @@ from clearmark.watermarks.base import PALETTE
 Remover = Callable[[Sample], np.ndarray]
 """The restored picture (H, W, 3) uint8 of a marked sample."""
 
+GAP = Limit(0, 10, whole=False)
 NOTHING, TILED = "nothing", "tiled"
 POSITIONS = ("middle", "rim", "edge", "anywhere")
 SETTING = ["place", "size", "spacing", "opacity"]
@@ -51,15 +53,16 @@ def settings(cfg: Any) -> list[Setting]:
         UserError: a place that there is not, a gap below 0, or nothing to do.
     """
     opacities, sizes, copies, positions, spacings = (
-        sorted(set(value))
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else [value]
+        list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         for value in (cfg.opacities, cfg.sizes, cfg.copies, cfg.positions, cfg.spacings)
     )
     if unknown := [place for place in positions if place not in POSITIONS]:
         raise UserError(f"positions={unknown} are unknown; use {', '.join(POSITIONS)}")
-    if wrong := [gap for gap in spacings if isinstance(gap, str) or not 0 <= gap <= 10]:
+    if wrong := [gap for gap in spacings if not GAP.allows(gap)]:
         raise UserError(f"spacings={wrong} are not allowed; give numbers, 0 to 10, as [0.5]")
+    opacities, sizes, copies, positions, spacings = (
+        sorted(set(values)) for values in (opacities, sizes, copies, positions, spacings)
+    )
     layouts = [
         *((place, size, 0.0) for place, size in product(positions, sizes)),
         *((TILED, size, gap) for size, gap in product(copies, spacings)),
@@ -104,7 +107,7 @@ class Marker:
         return MarkedPhotos(
             self.photos[split],
             MarkAssets((), (), ()),
-            geometry=self.data.dataset(split).geometry,
+            geometry=self.data.geometry(split),
             watermark=self.make(**given),
             seed=self.seed,
             unmarked=0.0 if setting else 1.0,

@@ -81,7 +81,7 @@ class Mark(A.ImageOnlyTransform):
         size: range of the mark's extent as a share of the picture's (each kind says of what).
         colours: weights of white, grey, black, shade (any grey) and any; a mark with colours of
             its own keeps them when "own" is drawn, and as greys when "shade" is; one without them
-            is of any colour when "own" is drawn.
+            never draws "own", and is of any colour where nothing else has a weight.
         rotation: range of the angle in degrees, counter-clockwise.
         tilted: probability of being rotated at all.
         outline: probability of a thin edge in the opposite tone.
