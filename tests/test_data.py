@@ -7,6 +7,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -252,6 +253,19 @@ def test_a_folder_is_split_by_name_alone():
         assert found.count(split) / 5000 == pytest.approx(share, abs=0.02)
 
 
+def test_a_folder_of_folders_is_split_by_these(tmp_path):
+    """However its files are called, and wherever they lie below; what is beside is in no split."""
+    for place in ("train/a", "train/b/a", "val/a", "a"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        tiny.photos(tmp_path / place, 2)
+    data = PhotosModule(Text(), str(tmp_path), size=32, crop=32)
+    for split, count in (("train", 4), ("val", 2)):
+        places = [path.relative_to(tmp_path).parts[0] for path in data.photos(split).paths]
+        assert places == [split] * count
+    with pytest.raises(UserError, match=r"none of its 8 photos falls into 'test' \(the folders"):
+        data.photos("test")
+
+
 def test_a_missing_or_empty_folder_is_refused(tmp_path):
     for root in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match=r"data\.root="):
@@ -260,7 +274,7 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
         module(tmp_path)
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((80, 80, 3), np.uint8))
-    with pytest.raises(UserError, match=r"none falls into the split.*add more photos"):
+    with pytest.raises(UserError, match=r"falls into '.*add more photos"):
         module(tmp_path)
 
 

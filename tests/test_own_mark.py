@@ -220,7 +220,7 @@ def test_the_experiment_trains_a_step_from_other_weights(logo, tmp_path, run_fol
     figures = tiny.entry_point("train").train(cfg)
     assert figures["samples_seen"] == 4
     said = capsys.readouterr().out
-    assert "none of its 4 photos falls into the split 'test'; 62 embedded ones stand in" in said
+    assert "none of its 4 photos falls into 'test'; 62 embedded ones stand in" in said
     assert f"src/predict.py ckpt={folder}" in said
     before, after = (runs.load_network(path)[0].parameters() for path in (run_folder, folder))
     moved = max(float((a - b).detach().abs().max()) for a, b in zip(after, before, strict=True))
@@ -235,5 +235,5 @@ def test_embedded_photos_stand_in_where_asked_only(tmp_path, capsys):
     assert found == {"train": {root}, "test": {EMBEDDED / "photos" / "test"}}
     assert capsys.readouterr().out.count("stand in") == 1
     data.stand_in = False
-    with pytest.raises(UserError, match=r"none falls into the split 'test'.*data.stand_in=true"):
+    with pytest.raises(UserError, match=r"falls into 'test'.*data.stand_in=true"):
         data.photos("test")

@@ -21,8 +21,8 @@ class PhotosModule(SplitsModule):
 
     Args:
         watermark: transform that blends marks in.
-        root: folder of clean photos, split by a hash of each file's name; None takes the embedded
-            photos, which come split.
+        root: folder of clean photos, split by its folders train, val and test, or without them by
+            a hash of each file's name; None takes the embedded photos, which come split.
         train_photos: train on that many photos only, drawn by the seed; None takes all.
         stand_in: take the embedded photos of a split where ``root`` has none for it, and say so.
         augment: albumentations of the clean training picture of ``size``.
@@ -108,29 +108,37 @@ class PhotosModule(SplitsModule):
 
     def photos(self, split: str) -> Photos:
         """The clean photos of a split."""
-        if self.root is None:
-            paths = list_photos(EMBEDDED / "photos" / split)
-        else:
-            every = list_photos(Path(self.root).expanduser())
-            paths = [path for path in every if split_of(path) == split]
-            if not paths and self.stand_in:
-                paths = list_photos(EMBEDDED / "photos" / split)
-                print(
-                    f"data.root={self.root}: none of its {len(every)} photos falls into the split "
-                    f"'{split}'; {len(paths)} embedded ones stand in"
-                )
-            if not paths:
-                raise UserError(
-                    f"data.root={self.root} has {len(every)} photos and none falls into the split "
-                    f"'{split}' (80 % train, 10 % val, 10 % test by file name); add "
-                    "more photos, or data.stand_in=true for the embedded ones"
-                )
+        paths = self._listed(split)
         if split == "train" and self.train_photos is not None:
             paths = self._drawn(paths, self.train_photos)
         photos = Photos(paths, self.short_side, self.size, self.cache_mb)
         if not len(photos):
             raise UserError(f"all {len(paths)} photos of the split '{split}' are broken")
         return photos
+
+    def _listed(self, split: str) -> list[Path]:
+        """The files of a split, broken ones too."""
+        embedded = EMBEDDED / "photos" / split
+        if self.root is None:
+            return list_photos(embedded)
+        root = Path(self.root).expanduser()
+        every = list_photos(root)
+        if (root / "train").is_dir():
+            paths = [path for path in every if path.relative_to(root).parts[0] == split]
+            rule = "the folders train, val and test in it"
+        else:
+            paths = [path for path in every if split_of(path) == split]
+            rule = "80 % train, 10 % val, 10 % test by file name"
+        if paths:
+            return paths
+        none = f"data.root={self.root}: none of its {len(every)} photos falls into '{split}'"
+        if not self.stand_in:
+            raise UserError(
+                f"{none} ({rule}); add more photos, or data.stand_in=true for the embedded ones"
+            )
+        paths = list_photos(embedded)
+        print(f"{none}; {len(paths)} embedded ones stand in")
+        return paths
 
     def _drawn(self, paths: Sequence[Path], count: int) -> list[Path]:
         """So many of the paths; fewer are among those that more would be."""
