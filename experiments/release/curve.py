@@ -2,7 +2,7 @@
 
 python experiments/release/curve.py --after 2 outputs/release/third outputs/release/fourth
 
-Writes curve.csv and curve.png beside this file, and prints the slope of the stage before the last.
+Writes curve.csv and curve.png beside this file, and prints what the last doubling brought.
 """
 
 from __future__ import annotations
@@ -44,12 +44,11 @@ def went_on(rows: Rows, folders: list[Path]) -> Rows:
     return rows
 
 
-def slope(rows: Rows, stage: float) -> float:
-    """Decibels that a doubling of the operations brings, by the second half of a stage."""
-    own = [row for row in rows if row["stage"] == stage]
-    half = own[len(own) // 2 :]
-    x = np.log2([row["train/gmac"] for row in half])
-    return float(np.polyfit(x, [row["val/psnr_gain"] for row in half], 1)[0])
+def slope(rows: Rows) -> float:
+    """Decibels that the last doubling of the operations brought."""
+    last = [row for row in rows if 2 * row["train/gmac"] >= rows[-1]["train/gmac"]]
+    x = np.log2([row["train/gmac"] for row in last])
+    return float(np.polyfit(x, [row["val/psnr_gain"] for row in last], 1)[0])
 
 
 def draw(rows: Rows) -> None:
@@ -83,8 +82,7 @@ def main() -> None:
         for row in rows:
             writer.writerow({k: round(v, 4) for k, v in row.items()} | {"stage": int(row["stage"])})
     draw(rows)
-    stage = sorted({row["stage"] for row in rows})[-2:][0]
-    print(f"{slope(rows, stage):+.2f} dB for twice the operations, at the end of stage {stage:.0f}")
+    print(f"{slope(rows):+.2f} dB for twice the operations, at the end")
 
 
 if __name__ == "__main__":
