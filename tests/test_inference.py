@@ -108,7 +108,7 @@ def test_networks_give_in_tiles_what_they_give_of_the_whole(name, size):
     tiled, tiled_mask = restore(network, image, whole=0, tile=448, overlap=256)
     assert np.abs(whole.astype(int) - image).max() > 10
     assert np.abs(whole.astype(int) - tiled).max() <= 1
-    np.testing.assert_allclose(mask, tiled_mask, atol=3e-3)  # extremes reach 32 pixels too far
+    np.testing.assert_allclose(mask, tiled_mask, atol=5e-3)  # extremes reach 32 pixels too far
 
 
 class Sure(nn.Module):

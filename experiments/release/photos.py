@@ -4,7 +4,7 @@ python experiments/release/photos.py SOURCE OUTPUT
 
 SOURCE is that of ``experiments/embedded_data/build.py``, which made the embedded ones smaller. Only
 photos of the training split come into OUTPUT/train; validation and test keep to embedded ones with
-``data.root=OUTPUT data.stand_in=true``.
+``data=folder data.root=OUTPUT data.stand_in=true``.
 """
 
 from __future__ import annotations
