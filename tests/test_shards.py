@@ -549,5 +549,5 @@ def test_pack_and_train_as_typed(folder, tmp_path, capsys, composed):
 @pytest.mark.parametrize("wrong", ["quality=0", "short_side=0", "shard_mb=0"])
 def test_pack_refuses_what_cannot_be(wrong, folder, tmp_path, composed):
     cfg = composed("pack", f"input={folder}", f"output={tmp_path / 'out'}", wrong)
-    with pytest.raises(UserError, match=f"{wrong} is out of range"):
+    with pytest.raises(UserError, match=f"{wrong} is not allowed; give"):
         tiny.entry_point("pack").pack(cfg)
