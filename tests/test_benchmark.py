@@ -17,7 +17,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 import benchmark
-from clearmark.benchmark import BenchSample, checksum, removers
+from clearmark.benchmark import BenchSample, checksum, cost, removers
 from clearmark.benchmark import measure as measuring
 from clearmark.config import create
 from clearmark.errors import UserError
@@ -339,6 +339,13 @@ def test_the_interval_where_there_is_none():
 
 
 # The command
+
+
+def test_memory_that_nobody_tells_is_no_zero(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "STATUS", tmp_path / "none")
+    told = cost.measure_cost(removers.nothing, next(iter(bench)))
+    assert math.isnan(told["peak_mb_per_mp"])
+    assert told["seconds_per_mp"] >= 0
 
 
 def test_a_network_leaves_all_tables(run, run_folder, tmp_path, capsys):

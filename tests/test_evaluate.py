@@ -1,6 +1,7 @@
 """Evaluation gives the figures that a training ends with."""
 
 import json
+import shutil
 
 import pytest
 
@@ -58,3 +59,12 @@ def test_a_file_and_its_folder_are_one(small, run_folder):
 def test_bad_input(small, more, said):
     with pytest.raises(UserError, match=said):
         evaluate.evaluate(small(more))
+
+
+def test_the_folder_of_a_training_is_left_alone(small, run_folder, tmp_path):
+    """``hydra.run.dir`` of a run would take away the very checkpoint that is measured."""
+    run = shutil.copytree(run_folder, tmp_path / "out")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"out holds a trained run.*; give another folder"):
+        evaluate.evaluate(small(ckpt=run))
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

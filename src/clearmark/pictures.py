@@ -46,6 +46,7 @@ DEEP = {".png", ".tif", ".tiff", ".ppm", ".pnm", ".jp2"}  # kinds that hold 16 b
 COLOURLESS = (".pgm", ".pbm")
 CLEAR = {".png", ".tif", ".tiff", ".webp", ".avif"}  # kinds that hold transparency
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says more
+BEYOND_PILLOW = ("PPM", "JPEG2000")  # of whose 16 bits a colour it keeps 8
 SIZE_MARKER = b"\xff\x4f\xff\x51"  # how a JPEG 2000 picture begins, its size and depth after it
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 BITS_PER_SAMPLE = 258  # tag of TIFF
@@ -171,13 +172,13 @@ def _bits(path: Path, image: Image.Image) -> int:
             return file.read(25)[24]
     if image.format == "TIFF":
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
-    if image.format in ("PPM", "JPEG2000"):
-        return 16 if _highest(path) > 255 else 8
+    if image.format in BEYOND_PILLOW:
+        return 16 if _white(path) > 255 else 8
     return 16 if image.mode.startswith("I;16") else 8
 
 
-def _highest(path: Path) -> int:
-    """The value of white in a PPM or JPEG 2000 file, of which Pillow keeps 8 bits of colours."""
+def _white(path: Path) -> int:
+    """The value of white in a PPM or JPEG 2000 file."""
     with path.open("rb") as file:
         head = file.read(1 << 16)
     if (at := head.find(SIZE_MARKER)) >= 0:
@@ -194,7 +195,7 @@ def _deep(path: Path, kind: str | None) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise PictureError("broken: its 16 bits a channel cannot be decoded")
-    if kind in ("PPM", "JPEG2000") and (white := _highest(path)) < 65535:
+    if kind in BEYOND_PILLOW and (white := _white(path)) < 65535:
         pixels = ((pixels.astype(np.uint32) * 65535 + white // 2) // white).astype(np.uint16)
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, 2)

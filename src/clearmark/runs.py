@@ -29,7 +29,10 @@ CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 SEEDS = ("seed", "data.seed", "data.eval_seed")
 BROKEN, BAD_BATCH = "broken_photos.tsv", "bad_batch.json"
 # What a run leaves, by which a later one in the same folder would be judged.
-EARLIER = (RESULTS, CONFIG, BROKEN, BAD_BATCH, "checkpoints/*.ckpt", "panels/*.png")
+EARLIER = (
+    *(RESULTS, CONFIG, BROKEN, BAD_BATCH, "panels/*.png"),
+    *(f"checkpoints/{BEST}", f"checkpoints/{LAST}"),
+)
 PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
 
 
@@ -48,7 +51,12 @@ def start(folder: Path, cfg: DictConfig, broken: Mapping[Path, str], goes_on: bo
 
     What an earlier run left there that could be taken for this one's is removed, unless this one
     goes on with it: then its notes stay, and only the machine is noted anew.
+
+    Raises:
+        UserError: what only measures was given the folder of a training.
     """
+    if "optimizer" not in cfg and (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} holds a trained run, which this would end; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "git": _git("rev-parse", "HEAD"),

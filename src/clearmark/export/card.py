@@ -21,7 +21,6 @@ from clearmark.errors import UserError
 MARKS = "clearmark.watermarks."
 QUOTED = re.compile(r"^(init|mark|precision)='([^'\\]*)'$")
 """Words that the command line takes without the quotes of Hydra's grammar."""
-NEVER_SEEN = "photos and marks that training never saw"
 MISSING = "missing: the run's folder does not tell"
 TEXT = """\
 ---
@@ -154,7 +153,8 @@ def _training(
 def _split(figures: dict[str, Any], own: bool) -> str:
     if not figures:
         return f"Of the test split: {MISSING}."
-    new = "photos that training never saw, under its one mark" if own else NEVER_SEEN
+    new = "photos that training never saw, under its one mark"
+    new = new if own else "photos and marks that training never saw"
     return f"On the run's test split, {new}, measured once."
 
 
