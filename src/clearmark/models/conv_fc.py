@@ -59,7 +59,7 @@ class ConvFC(nn.Module):
             )
         if patch % 2 ** len(widths):
             raise UserError(
-                f"model.patch={patch} cannot be halved {len(widths)} times, once a convolution of "
+                f"model.patch={patch} cannot be halved {len(widths)} times, once for each of "
                 f"model.widths; use a multiple of {2 ** len(widths)}"
             )
         self.patch, self.overlap, self.has_mask = patch, overlap, mask
