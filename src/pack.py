@@ -38,7 +38,7 @@ def pack(cfg: DictConfig) -> dict[str, int]:
         left_out = len(broken)
     print(f"packed {', '.join(f'{count} {split}' for split, count in counts.items())}: {output}")
     if left_out:
-        print(f"left out {left_out} broken photos, listed in {output / packing.LEFT_OUT}")
+        print(f"left out {left_out} photos, listed in {output / packing.LEFT_OUT}")
     empty = [split for split, count in counts.items() if not count]
     if empty:
         print(f"no photo fell into {' or '.join(empty)}: training needs all three, add more photos")

@@ -262,7 +262,7 @@ def test_a_folder_of_folders_is_split_by_these(tmp_path):
     for split, count in (("train", 4), ("val", 2)):
         places = [path.relative_to(tmp_path).parts[0] for path in data.photos(split).paths]
         assert places == [split] * count
-    with pytest.raises(UserError, match=r"none of its 8 photos falls into 'test' \(the folders"):
+    with pytest.raises(UserError, match=r"none of its 8 photos falls into 'test' \(by its folders"):
         data.photos("test")
 
 

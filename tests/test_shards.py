@@ -97,6 +97,16 @@ def test_a_packed_photo_is_its_file_byte_for_byte(folder, shards):
     assert len(ShardedPhotos(shards, "train", 512, 32).shards) > 2
 
 
+def test_folders_of_splits_stay_apart(tmp_path):
+    """As data=folder has them: what was kept for val does not come into train by its name."""
+    for place in ("train/a", "val", "beside"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        tiny.photos(tmp_path / "in" / place, 3)
+    counts, left_out = pack(tmp_path / "in", tmp_path / "out")
+    assert counts == {"train": 3, "val": 3, "test": 0}
+    assert {path.parent.name for path in left_out} == {"beside"}
+
+
 def test_webdataset_reads_the_shards(shards):
     for split in SPLITS:
         photos = ShardedPhotos(shards, split, 512, 32)

@@ -9,7 +9,7 @@ from pathlib import Path
 import albumentations as A
 
 from clearmark.data.marked import MarkedPhotos, Transform
-from clearmark.data.photos import Photos, list_photos, split_of
+from clearmark.data.photos import Photos, list_photos, split_below
 from clearmark.data.splits import SplitsModule
 from clearmark.errors import UserError
 from clearmark.watermarks import MarkAssets
@@ -123,18 +123,13 @@ class PhotosModule(SplitsModule):
             return list_photos(embedded)
         root = Path(self.root).expanduser()
         every = list_photos(root)
-        if (root / "train").is_dir():
-            paths = [path for path in every if path.relative_to(root).parts[0] == split]
-            rule = "the folders train, val and test in it"
-        else:
-            paths = [path for path in every if split_of(path) == split]
-            rule = "80 % train, 10 % val, 10 % test by file name"
-        if paths:
+        if paths := [path for path in every if split_below(root, path) == split]:
             return paths
         none = f"data.root={self.root}: none of its {len(every)} photos falls into '{split}'"
         if not self.stand_in:
             raise UserError(
-                f"{none} ({rule}); add more photos, or data.stand_in=true for the embedded ones"
+                f"{none} (by its folders train, val and test, or else by file name: 80 % train, "
+                "10 % val, 10 % test); add more photos, or data.stand_in=true for the embedded ones"
             )
         paths = list_photos(embedded)
         print(f"{none}; {len(paths)} embedded ones stand in")

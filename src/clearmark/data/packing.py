@@ -22,6 +22,7 @@ from clearmark.data.photos import (
     defect,
     jpeg_size,
     list_photos,
+    split_below,
     split_of,
 )
 from clearmark.data.shards import CONTENTS, ROW, VERSION, Shard, index_path
@@ -43,7 +44,7 @@ def pack(
 ) -> tuple[dict[str, int], dict[Path, str]]:
     """Write the photos below ``root`` as shards; returns photos per split and what was left out.
 
-    Each split (by a hash of the photo's name, as ``data=folder`` does) gets shards of its own. The
+    Each split (that of ``data=folder``, see ``split_below``) gets shards of its own. The
     photos come in an order that has nothing to do with their folders, the same one every time.
     All is written in a folder within ``output`` and moved out of it when it is whole.
 
@@ -67,7 +68,7 @@ def pack(
     part.mkdir(parents=True)
     try:
         writers = {split: ShardWriter(part, split, shard_mb * 1e6) for split in SPLITS}
-        left_out = _fill(writers, track(ordered, len(ordered)), short_side, quality)
+        left_out = _fill(root, writers, track(ordered, len(ordered)), short_side, quality)
         shards = {split: writer.close() for split, writer in writers.items()}
         if len(left_out) == len(paths):
             raise UserError(f"all {len(paths)} photos in input={root} are broken")
@@ -131,16 +132,23 @@ class ShardWriter:
 
 
 def _fill(
-    writers: Mapping[str, ShardWriter], paths: Iterable[Path], short_side: int | None, quality: int
+    root: Path,
+    writers: Mapping[str, ShardWriter],
+    paths: Iterable[Path],
+    short_side: int | None,
+    quality: int,
 ) -> dict[Path, str]:
     """Give each photo to the writer of its split; returns what was left out, with the reason."""
     left_out: dict[Path, str] = {}
     with ThreadPoolExecutor() as pool:
         for path, content in _ahead(pool, paths, short_side, quality):
+            split = split_below(root, path)
             if isinstance(content, str):
                 left_out[path] = content
+            elif split is None:
+                left_out[path] = "in none of the folders train, val and test"
             else:
-                writers[split_of(path)].add(path.stem, *content)
+                writers[split].add(path.stem, *content)
     return left_out
 
 

@@ -122,6 +122,18 @@ def split_of(path: Path) -> str:
     return next(split for split, (low, high) in SPLITS.items() if low <= share < high)
 
 
+def split_below(root: Path, path: Path) -> str | None:
+    """The split of a photo below a user's folder.
+
+    If that has a folder train, photos belong to its folders train, val and test, and others to none
+    (None); else each goes by its name (``split_of``).
+    """
+    if not (root / "train").is_dir():
+        return split_of(path)
+    first = path.relative_to(root).parts[0]
+    return first if first in SPLITS else None
+
+
 def defect(path: Path) -> str | None:
     """Why a file is no whole picture, from its first and last bytes; None if it looks whole."""
     try:
