@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from omegaconf import OmegaConf
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -32,12 +33,13 @@ def validations(file: Path) -> Rows:
 
 
 def went_on(rows: Rows, folders: list[Path]) -> Rows:
-    """With the validations of further runs; each began with the best weights of the one before."""
+    """With the validations of further runs, each of which began with weights of the one before."""
     for folder in folders:
         before = {"stage": 0.0, **dict.fromkeys(SPENT, 0.0)}
         if rows:
             stage = [row for row in rows if row["stage"] == rows[-1]["stage"]]
-            before = max(stage, key=lambda row: row["val/psnr_gain"])
+            last = str(OmegaConf.load(folder / "config.yaml").init).endswith("last.ckpt")
+            before = stage[-1] if last else max(stage, key=lambda row: row["val/psnr_gain"])
         for row in validations(folder / "metrics.csv"):
             spent = {name: before[name] + row[name] for name in SPENT}
             rows = [*rows, {"stage": before["stage"] + 1, **row, **spent}]
