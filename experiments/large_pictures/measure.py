@@ -58,7 +58,7 @@ def seam(megapixels: float) -> None:
     for name in ("unblend", "unet"):
         network = load(name, "cpu").network
         whole, mask = restore(network, image, whole=image.size)
-        for tile, overlap in [(768, 64), (832, 128), (960, 256), (TILE, OVERLAP)]:
+        for tile, overlap in [(768, 64), (832, 128), (960, 256), (1024, 320), (TILE, OVERLAP)]:
             tiled, tiled_mask = restore(network, image, 0, tile, overlap)
             apart = np.abs(whole.astype(int) - tiled)
             assert mask is not None

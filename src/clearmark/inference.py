@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from clearmark.models.base import SeesWhole, strength, sureness, trusted
 
 WHOLE = 1_500_000  # pixels
-# The embedded networks' layers look 128 pixels around them, half of what two tiles share; the
-# flagship's extremes 32 further, which moves its mask by less than .005. Tiles begin at
-# multiples of 192, so that pooling (64) and the patches of conv_fc (24) fall as in the whole.
-TILE, OVERLAP = 1600, 256
+# The embedded networks look 160 pixels around them, half of what two tiles share: their layers
+# 128, and the windows of extremes 32 further. Tiles begin at multiples of 192, so that pooling
+# (64) and the patches of conv_fc (24) fall as in the whole.
+TILE, OVERLAP = 1664, 320
 UNSEEN = 0.5 / 255  # a difference that rounding to 8 bits makes, too
 
 
