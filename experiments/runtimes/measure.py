@@ -88,7 +88,7 @@ def table(rows: list[dict[str, str]]) -> str:
         difference = row["difference"].replace("e-0", "e-")
         difference = "0" if not float(difference) else difference
         if row["format"] == "onnx_int8":
-            difference += " ([0.1 dB less](experiments/lighter/README.md))"
+            difference += " ([0.05 dB less](experiments/lighter/README.md))"
         sizes = [row["megabytes"], row["milliseconds"], row["pytorch"], difference]
         lines.append([f"`{row['format']}`", *ROWS[row["format"]], *sizes])
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
