@@ -13,7 +13,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from omegaconf import OmegaConf
+
+from clearmark.callbacks import Pace
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -33,17 +36,30 @@ def validations(file: Path) -> Rows:
 
 
 def went_on(rows: Rows, folders: list[Path]) -> Rows:
-    """With the validations of further runs, each of which began with weights of the one before."""
-    for folder in folders:
-        before = {"stage": 0.0, **dict.fromkeys(SPENT, 0.0)}
-        if rows:
-            stage = [row for row in rows if row["stage"] == rows[-1]["stage"]]
-            last = str(OmegaConf.load(folder / "config.yaml").init).endswith("last.ckpt")
-            before = stage[-1] if last else max(stage, key=lambda row: row["val/psnr_gain"])
+    """With the validations of further runs; each began with the best weights of the one before.
+
+    One whose ``init`` is a last.ckpt began where that run was stopped, after its last validation.
+    """
+    base = dict.fromkeys(SPENT, 0.0)
+    for at, folder in enumerate(folders):
+        stage = rows[-1]["stage"] if rows else 0.0
+        init = OmegaConf.load(folder / "config.yaml").init
+        if at and Path(str(init)).name == "last.ckpt":
+            base = {name: base[name] + value for name, value in stopped_at(Path(init)).items()}
+        elif rows:
+            own = [row for row in rows if row["stage"] == stage]
+            base = max(own, key=lambda row: row["val/psnr_gain"])
         for row in validations(folder / "metrics.csv"):
-            spent = {name: before[name] + row[name] for name in SPENT}
-            rows = [*rows, {"stage": before["stage"] + 1, **row, **spent}]
+            spent = {name: base[name] + row[name] for name in SPENT}
+            rows = [*rows, {"stage": stage + 1, **row, **spent}]
     return rows
+
+
+def stopped_at(checkpoint: Path) -> dict[str, float]:
+    """What its run had spent, by the names of SPENT."""
+    pace = Pace()
+    pace.load_state_dict(torch.load(checkpoint, weights_only=True)["callbacks"]["Pace"])
+    return {f"train/{name}": value for name, value in pace.spent.items()}
 
 
 def slope(rows: Rows) -> float:
