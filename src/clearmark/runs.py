@@ -30,8 +30,13 @@ SEEDS = ("seed", "data.seed", "data.eval_seed")
 BROKEN, BAD_BATCH = "broken_photos.tsv", "bad_batch.json"
 # What a run leaves, by which a later one in the same folder would be judged.
 EARLIER = (
-    *(RESULTS, CONFIG, BROKEN, BAD_BATCH, "panels/*.png"),
-    *(f"checkpoints/{BEST}", f"checkpoints/{LAST}"),
+    RESULTS,
+    CONFIG,
+    BROKEN,
+    BAD_BATCH,
+    "panels/*.png",
+    f"checkpoints/{BEST}",
+    f"checkpoints/{LAST}",
 )
 PACKAGES = ("clearmark", "torch", "lightning", "albumentations", "torchmetrics", "hydra-core")
 

@@ -153,8 +153,9 @@ def _training(
 def _split(figures: dict[str, Any], own: bool) -> str:
     if not figures:
         return f"Of the test split: {MISSING}."
-    new = "photos that training never saw, under its one mark"
-    new = new if own else "photos and marks that training never saw"
+    new = "photos and marks that training never saw"
+    if own:
+        new = "photos that training never saw, under its one mark"
     return f"On the run's test split, {new}, measured once."
 
 
