@@ -221,7 +221,7 @@ TRAIN = [
     ("init=unet model=resnet", "init=unet", "UNet", "ResNet", "leave one of them out"),
     ("init={run} model=unet", "init={run}", "UNet", "ResNet", "leave one of them out"),
     ("init=unet activation=gelu", "init=unet", "ReLU", "GELU"),
-    ("init=unet model.widths=[4,8]", "init=unet", "[32, 48, 64]", "[4, 8]"),
+    ("init=unet model.widths=[4,8]", "init=unet", "[48, 72, 96]", "[4, 8]"),
     ("inti=unet", "inti", "did you mean init?"),
     ("keep=0.5", "keep=0.5", "init="),
     ("init=unet keep=2", "keep=2", "a number, above 0 to 1"),

@@ -450,7 +450,7 @@ def test_the_same_network_may_be_typed(monkeypatch):
     [
         (["model=resnet"], r"init=unet has model._target_=clearmark.models.UNet, and model=resnet"),
         (["model=resnet"], r"asks for model._target_=clearmark.models.ResNet; leave one of them"),
-        (["model.widths=[4,8]"], r"init=unet has model.widths=\[32, 48, 64\], and model.widths="),
+        (["model.widths=[4,8]"], r"init=unet has model.widths=\[48, 72, 96\], and model.widths="),
         (["activation=gelu"], r"torch.nn.ReLU.*activation=gelu asks for .*torch.nn.GELU"),
         (["model.mask=false"], r"model.mask=True.*model.mask=False"),
     ],
