@@ -109,7 +109,7 @@ def background(marked: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    answer: Callable[[Tensor], Tensor], marked: Tensor, away: Tensor, steps: int = 24
+    answer: Callable[[Tensor], Tensor], marked: Tensor, away: Tensor, steps: int = 64
 ) -> Tensor:
     """What each pixel adds to the answer (Sundararajan et al., 2017): (H, W).
 

@@ -140,7 +140,7 @@ def look(
     sample: Sample,
     of: str = "pixel",
     pixel: tuple[int, int] | None = None,
-    steps: int = 24,
+    steps: int = 64,
     patch: int = 16,
 ) -> Findings:
     """Look inside a network as it restores a picture.
